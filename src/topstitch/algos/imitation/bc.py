@@ -1,0 +1,57 @@
+r"""Behaviour cloning: do what was done. Maximum likelihood of the logged actions,
+
+$$ L_\pi = -E\,[\log \pi(a \mid s)], \quad\text{or}\quad E\,[(\pi(s) - a)^2]\ \text{for the deterministic head.} $$
+
+The yardstick: an offline method that does not beat it has learned nothing from the rewards.
+
+Pomerleau, *ALVINN: an autonomous land vehicle in a neural network*, NeurIPS 1988. The Gaussian head has a mean within the
+box and one learned standard deviation per dimension. There are no authors' code and defaults to differ from: optimiser and
+nets are those of the other algorithms here.
+"""
+
+from typing import ClassVar, Literal
+
+import optax
+
+from ... import nets
+from ...core import Algorithm, Box, Discrete, Paper, Trained, static
+
+
+class BC(Algorithm[Trained]):
+    paper: ClassVar = Paper(
+        "Dean A. Pomerleau", "ALVINN: an autonomous land vehicle in a neural network", "NeurIPS", 1988,
+        "https://proceedings.neurips.cc/paper/1988/hash/812b4ba287f5ee0bc9d43bbf5bbe87fb-Abstract.html",
+    )  # fmt: skip
+    actions: ClassVar = (Discrete, Box)
+    passes: ClassVar = ("bait",)
+    fails: ClassVar = ("choice", "stitch")
+
+    lr: float = 3e-4
+    head: Literal["gaussian", "deterministic"] = static("gaussian")
+    "What continuous actions are answered with; discrete ones always with a categorical distribution."
+    hidden: tuple[int, ...] = static((256, 256))
+    steps: int = static(100_000)
+    batch_size: int = static(256)
+
+    @property
+    def optimiser(self):
+        return optax.adam(self.lr)
+
+    def init(self, data, *, key):
+        deterministic = isinstance(data.spec.action, Box) and self.head == "deterministic"
+        make = nets.Deterministic if deterministic else nets.stochastic
+        return Trained.start(make(data.spec, self.hidden, key=key), self.optimiser)
+
+    def update(self, state, batch, *, step, key):
+        def loss(pi):
+            said = pi(batch.obs, batch.mask)
+            if isinstance(said, nets.Delta):
+                loss = ((said.mode() - batch.action) ** 2).mean()
+            else:
+                loss = -said.log_prob(batch.action).mean()
+            return loss, {"actor/loss": loss}
+
+        return state.descend(loss, self.optimiser)
+
+    def policy(self, state):
+        return state.model

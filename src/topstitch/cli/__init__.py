@@ -1,0 +1,83 @@
+"""The command line. One module per command, imported when it is asked for: the help answers at once."""
+
+import importlib
+import os
+import sys
+
+COMMANDS = {
+    "quickstart": "the whole story on a shipped table of treatment logs, in a few minutes",
+    "train": "learn policies from a log: topstitch train iql --data log.parquet …",
+    "evaluate": "let trained policies act in a Gymnasium environment",
+    "algorithms": "what there is to choose from, with sources",
+    "data": "look at a log: topstitch data info log.csv …",
+    "cite": "BibTeX of what a run used",
+}
+
+HELP = f"""topstitch: from logged decisions to a policy that can be trusted
+
+usage: topstitch COMMAND …
+
+{chr(10).join(f"  {name:<12}{what}" for name, what in COMMANDS.items())}
+
+  topstitch COMMAND --help says more about one of them; topstitch --version says which version this is.
+
+example:
+  topstitch train discrete_cql --data stays.parquet --episode stay --time step --obs state --states 716 \\
+      --action action --reward reward --terminal terminal --seeds 4 --steps 20000 -o runs/cql
+"""
+
+
+class Wrong(Exception):
+    """What the user asked for cannot be done; the message says why and what to do."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done. 1: it could not be done (data, files). 2: the command was not understood."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from .. import __version__
+
+        print(__version__)
+        return 0
+    if argv[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(argv[0], COMMANDS, 1)
+        print(f"topstitch: there is no command {argv[0]!r}{f'. Did you mean {near[0]!r}?' if near else ''} See topstitch --help.", file=sys.stderr)
+        return 2
+    command = importlib.import_module(f".{argv[0]}", __name__)
+    try:
+        return command.main(argv[1:]) or 0
+    except (Wrong, ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
+        if os.environ.get("TOPSTITCH_TRACEBACK"):
+            raise
+        print(f"topstitch {argv[0]}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\ntopstitch {argv[0]}: interrupted. What was saved stays; `topstitch train … --resume` goes on.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def start_jax() -> None:
+    """One XLA device per core on a CPU, and compiled programs kept between runs. Before JAX starts, or not at all."""
+    import jax
+
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "topstitch", "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def parse(kind, argv: list[str], *, command: str, about: str):
+    """Arguments as a dataclass `kind`; `about` is the help's opening, with an example."""
+    import tyro
+
+    return tyro.cli(kind, args=argv, prog=f"topstitch {command}", description=about)

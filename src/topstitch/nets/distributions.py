@@ -1,0 +1,97 @@
+"""The few distributions that offline RL needs. Each answers `mode`, `sample` and `log_prob` over any leading axes."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+EDGE = 1e-6  # how near to ±1 an action may be before the inverse of tanh is asked about it
+
+
+class Normal(eqx.Module):
+    """Independent normals over action dimensions, clipped to the unit box when acted upon."""
+
+    mean: Float[Array, "*batch act"]
+    log_std: Float[Array, "*batch act"]
+
+    def mode(self):
+        return jnp.clip(self.mean, -1, 1)
+
+    def sample(self, key):
+        return jnp.clip(self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape), -1, 1)
+
+    def log_prob(self, action):
+        """The density of the normal itself: the mass that clipping piles up on the faces of the box is not in it."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return (-0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self):
+        return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+class Tanh(eqx.Module):
+    """A squashed normal: Haarnoja et al. 2018, appendix C, https://arxiv.org/abs/1812.05905."""
+
+    base: Normal
+
+    def mode(self):
+        return jnp.tanh(self.base.mean)
+
+    def sample(self, key):
+        return self.sample_and_log_prob(key)[0]
+
+    def sample_and_log_prob(self, key):
+        """Without the inverse of tanh, which is inexact near ±1."""
+        u = self.base.mean + jnp.exp(self.base.log_std) * jax.random.normal(key, self.base.mean.shape)
+        return jnp.tanh(u), self._log_prob(u)
+
+    def log_prob(self, action):
+        return self._log_prob(jnp.arctanh(jnp.clip(action, -1 + EDGE, 1 - EDGE)))
+
+    def _log_prob(self, u):
+        return self.base.log_prob(u) - (2 * (math.log(2) - u - jax.nn.softplus(-2 * u))).sum(-1)
+
+
+class Delta(eqx.Module):
+    """All mass on one action. It has no density, so nothing that needs one (importance sampling) accepts it."""
+
+    action: Float[Array, "*batch act"]
+
+    def mode(self):
+        return self.action
+
+    def sample(self, key):
+        return self.action
+
+
+class Categorical(eqx.Module):
+    """Over the actions of a `Discrete`; an illegal action has probability 0, and no gradient reaches its logit."""
+
+    logits: Float[Array, "*batch actions"]
+    "Log-probabilities."
+
+    def __init__(self, logits, mask: Bool[Array, "*batch actions"] | None = None):
+        logits = logits if mask is None else jnp.where(mask, logits, -jnp.inf)
+        self.logits = jax.nn.log_softmax(logits, axis=-1)
+
+    def mode(self) -> Int[Array, "*batch"]:
+        return self.logits.argmax(axis=-1).astype(jnp.int32)
+
+    def sample(self, key) -> Int[Array, "*batch"]:
+        return jax.random.categorical(key, self.logits).astype(jnp.int32)
+
+    def log_prob(self, action):
+        return jnp.take_along_axis(self.logits, action[..., None], axis=-1)[..., 0]
+
+    def probs(self):
+        return jnp.exp(self.logits)
+
+    def mean(self, values: Float[Array, "*batch actions"]):
+        """The expectation of values of actions; an illegal action's value does not matter, be it infinite."""
+        p = self.probs()
+        return (p * jnp.where(p > 0, values, 0)).sum(-1)
+
+    def entropy(self):
+        return -self.mean(self.logits)
