@@ -1,0 +1,330 @@
+"""What every algorithm must hold to, for authors of algorithms anywhere.
+
+`check(algorithm)` runs the contract: the promises that the training loop, checkpoints and saved policies rest on.
+`probe(algorithm, name)` trains it on a data set that a person can solve, and says whether it did.
+"""
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .core import Algorithm, Box, Discrete, Markov, Mean, Spec
+from .data import Episodes
+from .loop import Progress, advance, begin, finish, line_up, one_step, stage_key, train, unstack
+from .store import load_checkpoint, load_policy, save_checkpoint, save_policy
+
+EVERY = 2
+VOCABULARY = {
+    "actions_sampled", "actor_bc", "actor_lr", "alpha", "batch_size", "beta", "critic_bc", "critics", "decay", "delay", "discount", "double",
+    "entropy_backup", "expectile", "gap", "gap_floor", "head", "hidden", "lr", "max_backup", "max_weight", "noise", "noise_clip", "norm",
+    "normalise_q", "steps", "target_rate", "threshold",
+}  # fmt: skip
+"One word for one thing, in all algorithms of this package."
+
+
+def tiny(action: type, *, obs: type = Box, kind: str = "plain", masks: bool = False) -> Episodes:
+    """A log of 48 steps, of one shape whatever it says. `kind`: plain, constant_reward, all_terminal, one_episode, constant_obs."""
+    rng, n = np.random.default_rng(0), 48
+    stops = {"all_terminal": np.arange(1, n + 1), "one_episode": np.array([n])}.get(kind, np.arange(6, n + 1, 6))
+    terminal = np.zeros(n, bool)
+    terminal[stops[::2] - 1] = True
+    if kind == "all_terminal":
+        terminal[:] = True
+    seen = rng.integers(5, size=n) if obs is Discrete else 3 + 2 * rng.normal(size=(n, 3))
+    done = rng.integers(4, size=n) if action is Discrete else rng.uniform(-1, 1, (n, 2))
+    mask = None
+    if masks:
+        mask = rng.random((n, 4)) < 0.5
+        mask[np.arange(n), done] = True
+    ends = np.zeros(n, bool)
+    ends[stops - 1] = True
+    return Episodes.of(
+        np.ones((n, 3)) if kind == "constant_obs" else seen, done, np.ones(n) if kind == "constant_reward" else rng.normal(size=n), terminal,
+        ends=ends, next_obs=np.roll(seen, -1, axis=0), next_mask=None if mask is None else np.roll(mask, -1, axis=0), mask=mask,
+        states=5 if obs is Discrete else None, actions=4 if action is Discrete else None, low=None if action is Discrete else -2.0,
+        high=None if action is Discrete else 4.0, source=f"tiny {kind} data",
+    ).normalised()  # fmt: skip
+
+
+# the contract --------------------------------------------------------------------------------------------------------------
+
+
+def check(algorithm: Algorithm) -> None:
+    """Raise an `AssertionError` that names the first promise the algorithm breaks. Give it small nets and 6 steps or so."""
+    for action in algorithm.actions:
+        trial = Trial(algorithm, tiny(action))
+        for promise in PROMISES:
+            try:
+                promise(trial)
+            except Exception as error:
+                error.add_note(f"{type(algorithm).__name__} with {action.__name__} actions breaks the contract: {(promise.__doc__ or '').strip()}")
+                raise
+
+
+class Trial:
+    """An algorithm, data that suit it, and two of its runs trained once for all promises to look at."""
+
+    def __init__(self, algorithm: Algorithm, episodes: Episodes):
+        self.algorithm, self.episodes = algorithm, episodes
+        self.runs = [(algorithm, 0), (algorithm, 1)]
+        self.data = algorithm.prepare(episodes)
+        self.compiled = all(stage.compiled for stage in algorithm.stages())
+        self.seen: list[tuple[Progress, dict]] = []
+        before = advance._cache_size()
+        self.whole = self.train(listeners=[lambda now, metrics: self.seen.append((now, metrics))])
+        self.programs = advance._cache_size() - before
+
+    def train(self, runs=None, **how) -> Progress:
+        return train(runs or self.runs, self.data, **{"every": EVERY, "together": "map"} | how)
+
+
+def same(a, b, what: str) -> None:
+    for (place, x), y in zip(jax.tree_util.tree_flatten_with_path(a)[0], jax.tree.leaves(b), strict=True):
+        assert np.array_equal(np.asarray(x), np.asarray(y), equal_nan=True), f"{what}: {jax.tree_util.keystr(place)} differs"
+
+
+def close(a, b, what: str) -> None:
+    for (place, x), y in zip(jax.tree_util.tree_flatten_with_path(a)[0], jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=2e-3, atol=1e-4, err_msg=f"{what}: {jax.tree_util.keystr(place)}")
+
+
+def leaves_are_arrays(trial: Trial) -> None:
+    """Every leaf of a state is a strongly typed array, and every leaf of an algorithm a float."""
+    state = jax.eval_shape(begin, *(lambda a, k: (a, trial.data, k))(*line_up(trial.runs)))
+    for place, x in jax.tree_util.tree_flatten_with_path(state)[0]:
+        assert isinstance(x, jax.ShapeDtypeStruct) and not x.weak_type, f"{jax.tree_util.keystr(place)} is {x}"
+    assert all(isinstance(x, float) for x in jax.tree.leaves(trial.algorithm)), "declare hyperparameters that are no floats with `static`"
+
+
+def stages_are_static(trial: Trial) -> None:
+    """The names, lengths and number of stages depend on static fields only; steps and batch size are static."""
+    shape = lambda a: [(s.name, s.steps, s.compiled) for s in a.stages()]
+    assert shape(trial.algorithm) == shape(jax.tree.map(lambda x: x + 1.0, trial.algorithm))
+    assert isinstance(trial.algorithm.steps, int) and isinstance(trial.algorithm.batch_size, int)
+
+
+def update_keeps_structure(trial: Trial) -> None:
+    """No step changes the structure, the shapes or the types of the state, with vectors or numbered states as observations."""
+    logs = [trial.episodes]
+    if len(trial.episodes.obs.shape) == 2:
+        logs.append(tiny(type(trial.episodes.spec.action), obs=Discrete))
+    for log in logs:
+        data, key = trial.algorithm.prepare(log), jax.random.key(0)
+        state = jax.eval_shape(lambda k, data=data: trial.algorithm.init(data, key=k), key)
+        for stage in trial.algorithm.stages():
+            if stage.compiled:
+                step = lambda s, k, stage=stage, data=data: one_step(stage, s, data, jnp.int32(0), stage_key(k, stage))
+                after, metrics = jax.eval_shape(step, state, key)
+                assert jax.tree.structure(after) == jax.tree.structure(state), f"stage {stage.name} changes the structure"
+                for x, y in zip(jax.tree.leaves(after), jax.tree.leaves(state)):
+                    assert (x.shape, x.dtype) == (y.shape, y.dtype), f"stage {stage.name} turns {y} into {x}"
+                assert all(isinstance(m, Mean) and m.total.shape == m.count.shape == () for m in metrics.values()), "metrics must be scalars"
+                assert all(name.count("/") == 1 for name in metrics), f"name metrics 'part/quantity', not {sorted(metrics)}"
+
+
+def trains(trial: Trial) -> None:
+    """All runs reach the end, finite; what listeners are handed stays readable; the learned changes."""
+    assert trial.whole.faults == (None, None) and np.asarray(trial.whole.alive).all(), trial.whole.faults
+    steps = [stage.steps for stage in trial.algorithm.stages()]
+    assert len(trial.seen) == sum(-(-n // EVERY) for n in steps)
+    first, last = trial.seen[0][0], trial.seen[-1][0]
+    assert any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(first.states), jax.tree.leaves(last.states))), "nothing was learned"
+
+
+def compiles_once(trial: Trial) -> None:
+    """One program a stage, whatever the chunk, the remainder, the seeds and the float hyperparameters."""
+    if trial.compiled:
+        stages = len(trial.algorithm.stages())
+        assert trial.programs <= stages, f"{trial.programs} programs for {stages} stages"
+        sizes = advance._cache_size(), begin._cache_size(), finish._cache_size()
+        other = jax.tree.map(lambda x: x * 0.5, trial.algorithm)
+        trial.train([(other, 3), (trial.algorithm, 4)], every=3)
+        assert (advance._cache_size(), begin._cache_size(), finish._cache_size()) == sizes, "changed floats, seeds or chunks compiled again"
+
+
+def chunks_do_not_matter(trial: Trial) -> None:
+    """2 + 2 updates are 4 updates, and the same again is the same: to the bit."""
+    same(trial.train(every=5).states, trial.whole.states, "other chunks")
+
+
+def resumes_anywhere(trial: Trial) -> None:
+    """From a checkpoint in the middle of any stage, read from disk, training ends where it would have ended: to the bit."""
+    with tempfile.TemporaryDirectory() as folder:
+        for now, _ in trial.seen[:: max(1, len(trial.seen) // 3)]:
+            path = Path(folder) / "now.safetensors"
+            save_checkpoint(path, now)
+            back = load_checkpoint(path, trial.runs, trial.data)
+            same(back.states, now.states, "a checkpoint")
+            same(trial.train(resume=back).states, trial.whole.states, f"resumed at {now.stage}, {now.step}")
+
+
+def together_is_apart(trial: Trial) -> None:
+    """Two runs in one program are the two runs alone; side by side is one after another."""
+    for i, run in enumerate(trial.runs):
+        alone = trial.train([run], every=100)
+        close(jax.tree.map(lambda x, i=i: x[i], trial.whole.states), jax.tree.map(lambda x: x[0], alone.states), "a run alone")
+    if trial.compiled:
+        early = [now for now, _ in trial.seen if now.stage == 0][0]
+        states = []
+        listen = lambda now, metrics: states.append(now)
+        trial.train(together="vmap", listeners=[listen])
+        close(states[0].states, early.states, "vmap")
+
+
+def a_broken_run_breaks_alone(trial: Trial) -> None:
+    """A run that turns to NaN is frozen in its last sound state and named; its neighbour does not notice."""
+    bad = jax.tree.map(lambda x: float("nan"), trial.algorithm)
+    out = trial.train([(trial.algorithm, 0), (bad, 1)])
+    if out.faults[1] is None:  # nothing that it reads is a float
+        return
+    assert out.faults[0] is None and np.asarray(out.alive).tolist() == [True, False]
+    assert out.faults[1].step < EVERY and out.faults[1].quantity, out.faults
+    same(jax.tree.map(lambda x: x[0], out.states), jax.tree.map(lambda x: x[0], trial.whole.states), "the neighbour")
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(out.states) if jnp.issubdtype(x.dtype, jnp.inexact))
+
+
+def policies_act(trial: Trial) -> None:
+    """A policy takes raw observations and answers with legal raw actions, alone, over environments and over runs; its saved copy too."""
+    log = trial.episodes
+    policies = [log.policy(trial.algorithm.policy(state)) for state in unstack(trial.whole.states)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *policies)
+    obs, reward = jnp.asarray(log.obs), jnp.zeros(log.steps)
+    start = lambda p: jax.tree.map(lambda x: jnp.broadcast_to(x, (log.steps, *jnp.shape(x))), p.start())
+    greedy = jax.jit(jax.vmap(lambda p: jax.vmap(lambda c, o, r: p.act(c, o, r)[0])(start(p), obs, reward)))
+    sampled = jax.jit(jax.vmap(lambda p, k: jax.vmap(lambda c, o, r, k: p.act(c, o, r, key=k)[0])(start(p), obs, reward, k), in_axes=(0, None)))
+    keys = jax.random.split(jax.random.key(0), log.steps)
+    for actions in (greedy(stacked), greedy(stacked), sampled(stacked, keys)):
+        legal(np.asarray(actions), log)
+    same(greedy(stacked), greedy(stacked), "the greedy action")
+    with tempfile.TemporaryDirectory() as folder:
+        save_policy(Path(folder) / "policy.safetensors", policies[0])
+        back = load_policy(Path(folder) / "policy.safetensors", trust=(type(trial.algorithm).__module__.split(".")[0],))
+    assert jax.tree.structure(back) == jax.tree.structure(policies[0])
+    same(greedy(jax.tree.map(lambda *x: jnp.stack(x), back, policies[1])), greedy(stacked), "the saved policy")
+
+
+def legal(actions: np.ndarray, log: Episodes) -> None:
+    if isinstance(log.spec.action, Discrete):
+        assert np.issubdtype(actions.dtype, np.integer) and (0 <= actions).all() and (actions < log.spec.action.size).all()
+    else:
+        scale = log.view.action
+        assert actions.shape[-1] == log.spec.action.size and np.abs((actions - scale.shift) / scale.scale).max() <= 1 + 1e-5
+
+
+def masks_are_respected(trial: Trial) -> None:
+    """Where the log marks legal actions, a Markov policy gives illegal ones no probability, and learning stays finite."""
+    if not isinstance(trial.episodes.spec.action, Discrete):
+        return
+    log = tiny(Discrete, masks=True)
+    out = train(trial.runs, log, every=100, together="map")
+    assert out.faults == (None, None), out.faults
+    policy = log.policy(trial.algorithm.policy(unstack(out.states)[0]))
+    if isinstance(policy, Markov):
+        assert (np.asarray(policy(jnp.asarray(log.obs), jnp.asarray(log.mask)).probs())[~log.mask] == 0).all()
+    action = jax.vmap(lambda o, m: policy.act(policy.start(), o, jnp.float32(0), mask=m)[0])(jnp.asarray(log.obs), jnp.asarray(log.mask))
+    assert log.mask[np.arange(log.steps), np.asarray(action)].all()
+
+
+def degenerate_data_do_not_break_it(trial: Trial) -> None:
+    """Constant reward, all steps terminal, one endless episode, observations that never vary: everything stays finite."""
+    for kind in ("constant_reward", "all_terminal", "one_episode", "constant_obs"):
+        out = train(trial.runs, tiny(type(trial.episodes.spec.action), kind=kind), every=100, together="map")
+        assert out.faults == (None, None), f"{kind}: {out.faults}"
+
+
+def is_described(trial: Trial) -> None:
+    """Its source is given, its settings survive JSON, its words are those of the house."""
+    algorithm = trial.algorithm
+    assert algorithm.paper.url.startswith("https://") and "@" in algorithm.paper.bibtex()
+    fields = {f.name: getattr(algorithm, f.name) for f in dataclasses.fields(algorithm)}
+    back = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(json.dumps(fields)).items()}
+    assert type(algorithm)(**back) == algorithm
+    if type(algorithm).__module__.startswith("topstitch."):
+        assert set(fields) <= VOCABULARY, f"new words: {sorted(set(fields) - VOCABULARY)}"
+
+
+PROMISES: tuple[Callable[[Trial], None], ...] = (
+    is_described, leaves_are_arrays, stages_are_static, update_keeps_structure, trains, compiles_once, chunks_do_not_matter, resumes_anywhere,
+    together_is_apart, a_broken_run_breaks_alone, policies_act, masks_are_respected, degenerate_data_do_not_break_it,
+)  # fmt: skip
+
+
+# probes --------------------------------------------------------------------------------------------------------------------
+
+
+class Probe(NamedTuple):
+    """A small log, and what its solution does: `right` maps a state to the choices that solve it there."""
+
+    idea: str
+    steps: list[tuple[int, int, float, int | None]]
+    "(state, choice, reward, next state or None for the end), each logged as often as it stands here, in shuffled order."
+    right: dict[int, int]
+    choices: int = 2
+
+
+PROBES = {
+    "choice": Probe("one state; the action that earns more is logged less often", [(0, 0, 0.0, None)] * 6 + [(0, 1, 1.0, None)] * 4, {0: 1}),
+    "context": Probe(
+        "what is best depends on the state, and is logged less often",
+        [(0, 0, 0.0, None), (1, 1, 0.0, None)] * 3 + [(0, 1, 1.0, None), (1, 0, 1.0, None)] * 2, {0: 1, 1: 0},
+    ),
+    "minority": Probe("one step in ten is good", [(0, 0, -1.0, None)] * 9 + [(0, 1, 1.0, None)], {0: 1}),
+    "delay": Probe(
+        "a small reward now, or a large one a step later", [(0, 0, 0.3, None)] * 6 + [(0, 1, 0.0, 1), (1, 0, 1.0, None), (1, 1, 1.0, None)] * 2, {0: 1},
+    ),
+    "stitch": Probe(
+        "no episode is good: the good one is the first half of one and the second half of another",
+        [(0, 0, 0.3, None)] * 6 + [(0, 1, 0.0, 1), (1, 0, 0.0, None)] * 4 + [(1, 1, 1.0, None)] * 3, {0: 1, 1: 1},
+    ),
+    "bait": Probe("an action that was never logged, where all that was logged earns little: guesses look better", [(0, 0, -1.0, None), (0, 1, -2.0, None)] * 2, {0: 0}, 3),
+}  # fmt: skip
+"Data sets that a person can solve."
+
+
+def probe_data(name: str, action: type, rows: int = 800) -> Episodes:
+    """The log of a probe. A `Box` action says its choice by its sign, ±0.5 give or take 0.3; the bait lies beyond the logged range."""
+    probe, rng = PROBES[name], np.random.default_rng(0)
+    steps = [probe.steps[i % len(probe.steps)] for i in range(rows)]
+    state, choice, reward, following = (np.array([-1 if x is None else x for x in column]) for column in zip(*steps))
+    one = np.eye(3, dtype=np.float32)
+    done = choice
+    if action is Box:
+        done = np.where(choice == 1, 0.5, -0.5) + rng.uniform(-0.3, 0.3, rows)
+        if name == "bait":  # the reward rises towards the edge of what was logged, and falls off a cliff behind it
+            done = rng.uniform(-0.9, 0.1, rows)
+            reward = -1.5 + 0.5 * done
+        done = done[:, None]
+    every = np.ones(rows, bool)  # each step is its own episode: a method sees the next state, not the episode it came from
+    return Episodes.of(
+        one[state], done, reward, following < 0, ends=every, next_obs=one[np.maximum(following, 0)], low=None if action is Discrete else -1.0,
+        high=None if action is Discrete else 1.0, actions=probe.choices if action is Discrete else None, source=f"probe {name!r}",
+    )  # fmt: skip
+
+
+def probe(algorithm: Algorithm, name: str, action: type, *, seeds: int = 3) -> float:
+    """The share of seeds with which the algorithm, trained on the probe, acts right in every state that counts."""
+    log, wanted = probe_data(name, action), PROBES[name].right
+    out = train([(algorithm, seed) for seed in range(seeds)], log, every=10_000)
+    solved = 0
+    for state, fault in zip(unstack(out.states), out.faults):
+        policy = log.policy(algorithm.policy(state))
+        obs = jnp.eye(3)[jnp.array(sorted(wanted))]
+        said = np.asarray(jax.vmap(lambda o: policy.act(policy.start(), o, jnp.float32(0))[0])(obs))
+        if action is Box and name == "bait":
+            right = bool((said < 0.35).all())
+        elif action is Box:
+            right = [int(a[0] > 0) for a in said] == [wanted[s] for s in sorted(wanted)]
+        else:
+            right = said.tolist() == [wanted[s] for s in sorted(wanted)]
+        solved += right and fault is None
+    return solved / seeds
+
+
+__all__ = ["PROBES", "PROMISES", "VOCABULARY", "Spec", "check", "probe", "probe_data", "tiny"]
