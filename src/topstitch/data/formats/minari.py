@@ -1,0 +1,173 @@
+"""Data sets of Minari, through the `minari` package (extra `topstitch[minari]`)."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ..episodes import BadData, Episodes
+from . import among, checked, flags, unreadable
+
+
+def read_minari(name: str | os.PathLike, *, download: bool = False, low=None, high=None) -> Episodes:
+    """Episodes of a Minari data set: an id such as `"D4RL/door/human-v2"`, or the folder that holds its `data/main_data.hdf5`.
+
+    An id is looked up in `MINARI_DATASETS_PATH` (default `~/.minari/datasets`); with `download=True` one that is not there is
+    fetched from Minari's server first.
+
+    * `terminations` and `truncations` stay apart: an episode whose last step is terminated truly ended, any other is truncated.
+      T + 1 observations are stored for T steps, so nothing is dropped.
+    * Dict and Tuple observations are laid side by side in the order of the space (Gymnasium sorts the keys of a Dict), arrays
+      row by row, a Discrete part as one-hot; `notes` says which columns are what. Images, text, graphs and sequences are refused.
+    * A Discrete space counts from 0 here, whatever its `start`. A Box action is bounded by its space where that is finite;
+      `low` and `high` replace those bounds.
+
+    Missing or damaged data raises `BadData`; without the package, `ImportError` says how to install it.
+    """
+    try:
+        import minari
+    except ImportError as error:
+        raise ImportError("Minari data sets need the package `minari`. Install it with: pip install 'topstitch[minari]'") from error
+    folder = _folder(name, download, minari)
+    _declared(folder)
+    with unreadable(folder, "a Minari data set"):
+        stored = minari.MinariDataset(folder)
+        spaces = stored.observation_space, stored.action_space
+        episodes = stored.iterate_episodes()
+    return _episodes(folder, *spaces, episodes, low, high, stored.id)
+
+
+def _folder(name, download: bool, minari) -> Path:
+    """The folder with `main_data.hdf5`."""
+    root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    given = Path(name)
+    places = [place for base in (given, root / given) for place in (base / "data", base)]
+    there = lambda: next((place for place in places if (place / "metadata.json").is_file()), None)
+    if (found := there()) is not None:
+        return found
+    if given.is_dir():
+        raise BadData(f"{name}: expected a Minari data set, a folder that holds data/metadata.json and data/main_data.hdf5. "
+                      "Give the folder of one data set, or its id.")  # fmt: skip
+    if download:
+        try:
+            minari.download_dataset(str(name))
+        except Exception as error:  # the network, the server, or an id that does not exist: all told in the same words
+            raise BadData(f"{name}: could not be downloaded ({type(error).__name__}: {error}). "
+                          "Check the id (`minari list remote`) and the network.") from error  # fmt: skip
+        if (found := there()) is not None:
+            return found
+    local = sorted(str(place.parent.parent.relative_to(root)) for place in root.glob("**/data/metadata.json"))
+    raise BadData(f"{name}: this data set is not in {str(root)!r}. {among(str(name), local, 'That folder holds')} "
+                  "Fetch it with download=True, or set MINARI_DATASETS_PATH to where it is.")  # fmt: skip
+
+
+def _declared(folder: Path) -> None:
+    """Refuse metadata without spaces: Minari would make the environment to learn them, which runs what the file names."""
+    with unreadable(folder / "metadata.json", "the metadata of a Minari data set"):
+        metadata = dict(json.loads((folder / "metadata.json").read_text(encoding="utf-8")))
+    for space in ("observation_space", "action_space"):
+        if not isinstance(metadata.get(space), str):
+            raise BadData(f"{folder / 'metadata.json'}: there is no {space!r}. It is not taken from the environment, since that would "
+                          "run the code that the file names. Write the data set again with its spaces.")  # fmt: skip
+
+
+def _episodes(folder, seen, acted, episodes, low, high, source) -> Episodes:
+    from gymnasium.spaces import Box, Discrete
+
+    parts = None if isinstance(seen, Discrete) else _parts(seen, folder)
+    if not isinstance(acted, (Box, Discrete)):
+        raise BadData(f"{folder}: actions are {acted}; expected a Box or a Discrete space. Recode them as one integer or as a vector.")
+    columns: dict[str, list] = {key: [] for key in ("obs", "action", "reward", "terminal", "next_obs", "ends", "ids")}
+    unmarked = 0
+    while True:
+        with unreadable(folder, "a Minari data set"):
+            if (episode := next(episodes, None)) is None:
+                break
+        where = f"{folder}, episode {episode.id}"
+        reward = checked(np.asarray(episode.rewards), "rewards", where, flat=True)
+        n = len(reward)
+        if n == 0:
+            raise BadData(f"{where}: expected at least one step, but it is empty. Leave the episode out.")
+        terminal, cut = (flags(checked(np.asarray(x), name, where, n, flat=True), name, where)
+                         for x, name in ((episode.terminations, "terminations"), (episode.truncations, "truncations")))  # fmt: skip
+        if (early := (terminal | cut)[:-1]).any():
+            raise BadData(f"{where}: step {int(np.argmax(early)) + 1:,} is marked as an end, but the episode goes on. "
+                          "Unmark it, or start a new episode there.")  # fmt: skip
+        unmarked += not (terminal[-1] or cut[-1])
+        obs = _rows(episode.observations, seen, "observations", where, n + 1) if parts is None else np.concatenate(
+            [_part(episode.observations, path, space, where, n + 1) for path, space in parts], axis=1)  # fmt: skip
+        columns["obs"].append(obs[:-1])
+        columns["next_obs"].append(obs[1:])
+        columns["action"].append(_rows(episode.actions, acted, "actions", where, n))
+        columns["reward"].append(reward)
+        columns["terminal"].append(terminal)
+        columns["ends"].append(np.arange(1, n + 1) == n)
+        columns["ids"].append(episode.id)
+    if not columns["ids"]:
+        raise BadData(f"{folder}: expected at least one episode, but the data set is empty.")
+    rows = {name: np.concatenate(column) for name, column in columns.items() if name != "ids"}
+    notes = []
+    if unmarked:
+        notes.append(f"{unmarked:,} episodes end in a step that is neither terminated nor truncated; they are taken as truncated.")
+    if parts is not None and len(parts) > 1:
+        layout = ", ".join(f"{'/'.join(map(str, path))} ({_size(space)})" for path, space in parts)
+        notes.append(f"Observations lie side by side: {layout}.")
+    more: dict = {"states": int(seen.n)} if parts is None else {}
+    if isinstance(acted, Discrete):
+        more["actions"] = int(acted.n)
+    elif low is not None or high is not None:
+        more |= {"low": low, "high": high}
+    elif np.isfinite(acted.low).all() and np.isfinite(acted.high).all():
+        more |= {"low": acted.low.reshape(-1), "high": acted.high.reshape(-1)}
+    return Episodes.of(**rows, **more, ids=columns["ids"], source=source, notes=notes)
+
+
+def _parts(space, folder, path=()) -> list:
+    """(path, space) of every leaf, in order."""
+    from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
+
+    if isinstance(space, (Dict, Tuple)):
+        inner = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
+        return [leaf for key, part in inner for leaf in _parts(part, folder, (*path, key))]
+    image = isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3
+    if image or not isinstance(space, (Box, Discrete, MultiBinary)):
+        what = "/".join(map(str, path)) or "observations"
+        raise BadData(f"{folder}: {what} is {'an image' if image else space}, which cannot be laid out as numbers in a row. "
+                      "Write the data set again with vectors, for example features of it.")  # fmt: skip
+    return [(path, space)]
+
+
+def _size(space) -> int:
+    from gymnasium.spaces import Discrete
+
+    return int(space.n) if isinstance(space, Discrete) else int(np.prod(space.shape))
+
+
+def _rows(values, space, name: str, where: str, n: int) -> np.ndarray:
+    """(n, size) numbers of a leaf, or (n,) counted from 0 for a Discrete."""
+    from gymnasium.spaces import Discrete
+
+    with unreadable(where, f"numbers in {name!r}"):
+        values = np.asarray(values)
+    if isinstance(space, Discrete):
+        values = checked(values, name, where, n, flat=True).astype(np.int64) - int(space.start)
+        if (outside := (values < 0) | (values >= space.n)).any():
+            row = int(np.argmax(outside))
+            raise BadData(f"{where}: {name!r}, step {row + 1:,}: {values[row] + space.start} is outside its space {space}. Correct it.")
+        return values
+    values = checked(values, name, where, n).reshape(n, -1)
+    if values.shape[1] != _size(space):
+        raise BadData(f"{where}: {name!r} has {values.shape[1]} numbers a step where its space {space.shape} has {_size(space)}. "
+                      "Write the data set again.")  # fmt: skip
+    return values.astype(np.float32)
+
+
+def _part(observations, path, space, where: str, n: int) -> np.ndarray:
+    from gymnasium.spaces import Discrete
+
+    for key in path:
+        with unreadable(where, f"a part {key!r} of the observations"):
+            observations = observations[key]
+    rows = _rows(observations, space, "/".join(map(str, path)) or "observations", where, n)
+    return np.eye(int(space.n), dtype=np.float32)[rows] if isinstance(space, Discrete) else rows

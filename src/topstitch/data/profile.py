@@ -1,0 +1,58 @@
+"""The numbers that describe a log."""
+
+import dataclasses
+
+import numpy as np
+
+from ..core import Discrete
+from .episodes import Episodes
+
+MOST = 50
+
+
+def profile(episodes: Episodes) -> dict:
+    """What is in a log, as numbers, strings and lists that JSON can hold. All in raw units.
+
+    `returns` are undiscounted. Columns of more than 50 dimensions are described by their first 50; `dimensions` counts them all.
+    """
+    spec, returns, lengths = episodes.spec, episodes.returns(), episodes.lengths
+    ended = int(episodes.terminal[episodes.stops - 1].sum())
+    return {
+        "source": episodes.source,
+        "fingerprint": episodes.fingerprint(),
+        "episodes": len(episodes),
+        "steps": int(episodes.steps),
+        "lengths": {"min": int(lengths.min()), "median": float(np.median(lengths)), "max": int(lengths.max())},
+        "returns": {name: float(of(returns)) for name, of in _SUMMARY.items()},
+        "rewards": {name: float(of(episodes.reward.astype(np.float64))) for name, of in _SUMMARY.items()},
+        "ends": {"terminal": ended, "truncated": len(episodes) - ended},
+        "spaces": {"obs": _space(spec.obs), "action": _space(spec.action)},
+        "obs": _column(episodes.obs, spec.obs),
+        "action": _column(episodes.action, spec.action),
+        "probabilities": episodes.log_prob is not None,
+        "masks": episodes.mask is not None,
+        "time": episodes.time is not None,
+        "info": sorted(episodes.info),
+        "notes": list(episodes.notes),
+    }
+
+
+_SUMMARY = {"min": np.min, "mean": np.mean, "median": np.median, "max": np.max}
+
+
+def _space(space) -> dict:
+    return {"kind": type(space).__name__, **dataclasses.asdict(space)}
+
+
+def _column(column: np.ndarray, space) -> dict:
+    """Frequencies of the members of a `Discrete`; smallest, mean and largest of each dimension of a `Box`."""
+    if isinstance(space, Discrete):
+        counts = np.bincount(column, minlength=space.size)
+        return {"counts": counts.tolist(), "shares": (counts / len(column)).tolist(), "unseen": int((counts == 0).sum())}
+    shown = column[:, :MOST]
+    return {
+        "dimensions": space.size,
+        "min": shown.min(axis=0).tolist(),
+        "mean": shown.mean(axis=0, dtype=np.float64).tolist(),
+        "max": shown.max(axis=0).tolist(),
+    }
