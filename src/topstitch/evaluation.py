@@ -1,5 +1,6 @@
 """How policies do in Gymnasium environments, stepped on the host."""
 
+import contextlib
 import dataclasses
 import functools as ft
 from collections.abc import Callable, Sequence
@@ -43,11 +44,22 @@ def evaluate(
     episodes, fixed beforehand: short episodes are not counted more often. Policies must be of one program, as in `Runs`.
     """
     policies = [policies] if isinstance(policies, Policy) else list(policies)
+    if not policies or episodes < 1 or lanes < 1:
+        raise ValueError("Nothing to evaluate: give at least one policy, one episode and one lane.")
     make = env if callable(env) else gym_maker(env)
     lanes = min(lanes, episodes)
-    worlds = [[make() for _ in range(lanes)] for _ in policies]
-    for policy in policies:
-        require_fit(policy, worlds[0][0])
+    with contextlib.ExitStack() as after:
+        worlds = [[make() for _ in range(lanes)] for _ in policies]
+        for world in (world for row in worlds for world in row):
+            after.callback(world.close)
+        for policy in policies:
+            require_fit(policy, worlds[0][0])
+        return play(policies, worlds, episodes, seed, greedy, tell)
+
+
+def play(policies: list[Policy], worlds: list[list], episodes: int, seed: int, greedy: bool, tell: Callable) -> Evaluation:
+    """All episodes of `evaluate`; `worlds` are its environments by policy and lane."""
+    lanes = len(worlds[0])
     shape = (len(policies), lanes)
     returns, lengths = np.zeros((len(policies), episodes)), np.zeros((len(policies), episodes), int)
     success = np.full((len(policies), episodes), -1)
@@ -61,7 +73,7 @@ def evaluate(
     for place in np.ndindex(shape):
         start(*place)
     stacked = stack(policies)
-    carry, t, done, key = begin(stacked, lanes=lanes), 0, 0, jax.random.key(seed)
+    carry, t, done, key = begin(stacked, shape=shape), 0, 0, jax.random.key(seed)
     discrete = isinstance(worlds[0][0].observation_space, gym().spaces.Discrete)
     while (current < episodes).any():
         now = np.array([[int(o) if discrete else np.ravel(o) for o in row] for row in obs.tolist()], np.int32 if discrete else np.float32)
@@ -73,7 +85,9 @@ def evaluate(
             world, i = worlds[p][lane], current[p, lane]
             chosen = action[p, lane] if action.ndim == 2 else action[p, lane].reshape(world.action_space.shape)
             obs[p, lane], earned, terminated, truncated, info = world.step(int(chosen) if chosen.ndim == 0 else chosen)
-            masks[p, lane], reward[p, lane] = info.get("action_mask"), earned
+            reward[p, lane] = earned
+            if "action_mask" in info or not (terminated or truncated):  # nothing needs to be legal behind the end
+                masks[p, lane] = info.get("action_mask")
             returns[p, i] += float(earned)
             lengths[p, i] += 1
             for name in ("success", "is_success"):
@@ -85,16 +99,14 @@ def evaluate(
                 current[p, lane] += lanes
                 if current[p, lane] < episodes:
                     start(p, lane)
-    for row in worlds:
-        for world in row:
-            world.close()
     return Evaluation(returns, lengths, None if (success < 0).any() else success.astype(bool))
 
 
-@ft.partial(jax.jit, static_argnames="lanes")
-def begin(policies, *, lanes: int):
+@ft.partial(jax.jit, static_argnames="shape")
+def begin(policies, *, shape: tuple[int, int]):
     """The memory at the start of an episode, for every policy and lane."""
-    return jax.vmap(lambda policy: jax.tree.map(lambda x: jnp.broadcast_to(x, (lanes, *jnp.shape(x))), policy.start()))(policies)
+    lanes = lambda x: jnp.broadcast_to(x, (shape[1], *jnp.shape(x)))
+    return jax.vmap(lambda policy: jax.tree.map(lanes, policy.start()), axis_size=shape[0])(policies)  # a policy may hold no array
 
 
 @ft.partial(jax.jit, static_argnames="greedy")
@@ -125,7 +137,8 @@ def gym_maker(name: str) -> Callable[[], Any]:
     except gymnasium.error.Error as error:
         raise ValueError(f"Gymnasium cannot make {name!r}: {error}") from None
     except ImportError as error:
-        raise ImportError(f"{name!r} needs a package that is not installed ({error}). For MuJoCo tasks: pip install 'topstitch[mujoco]'") from None
+        advice = "For MuJoCo tasks: pip install 'topstitch[mujoco]'"
+        raise ImportError(f"{name!r} needs a package that is not installed ({error}). {advice}") from None
     return lambda: gymnasium.make(name)
 
 
@@ -134,8 +147,16 @@ def require_fit(policy: Policy, env) -> None:
     if not isinstance(policy, (Raw, RawMarkov)):
         return
     spaces = gym().spaces
-    size = lambda space: Discrete(int(space.n)) if isinstance(space, spaces.Discrete) else int(np.prod(space.shape))
+    words = lambda size, whole: f"the numbers 0 to {size - 1}" if whole else f"vectors of {size}"
     spec: Spec = policy.spec
     for part, space, known in (("observations", env.observation_space, spec.obs), ("actions", env.action_space, spec.action)):
-        if size(space) != (known if isinstance(known, Discrete) else known.size):
-            raise ValueError(f"The policy was learned for {part} {known}, but the environment has {space}. Evaluate it where it belongs.")
+        whole = isinstance(known, Discrete)
+        if isinstance(space, spaces.Discrete):
+            fits, has = whole and (space.n, space.start) == (known.size, 0), f"the numbers {space.start} to {space.start + space.n - 1}"
+        elif isinstance(space, spaces.Box):
+            fits, has = not whole and int(np.prod(space.shape)) == known.size, words(int(np.prod(space.shape)), False)
+        else:
+            fits, has = False, str(space)
+        if not fits:
+            raise ValueError(f"This is not the environment that the policy was learned for: its {part} are {has}, but the policy "
+                             f"knows {words(known.size, whole)}.")  # fmt: skip

@@ -14,8 +14,9 @@ import numpy as np
 from . import __version__, algos
 from .core import Algorithm, Policy
 from .data import Episodes
-from .listeners import Bar, Checkpoints, Jsonl, TensorBoard, newest
-from .loop import CEILING, Fault, Listener, common, train as loop, unstack
+from .listeners import Bar, Checkpoints, Jsonl, Last, TensorBoard, newest
+from .loop import CEILING, Fault, Listener, common, unstack
+from .loop import train as loop
 from .store import BadFile, load_policy, save_policy, write_json
 
 
@@ -70,14 +71,19 @@ def train(
 
     `algorithms` may differ in float hyperparameters only. `data` is seen through its view: call `data.normalised()` for
     standardised observations. With `out`, a folder gets `config.json`, `metrics.jsonl`, `checkpoints/` (the last `keep`,
-    at least `checkpoint_seconds` apart) and `policy/`; `resume=True` goes on from its newest checkpoint, to the bit.
+    at least `checkpoint_seconds` apart) and `policy/`; `resume=True` goes on from its newest checkpoint, to the bit, or gives
+    back what was finished.
     Metrics are averaged over `every` steps, and listeners called as often. `progress` is shown on a terminal by default.
     A run whose losses or values stop being finite, or exceed `ceiling`, is stopped and named; the others go on.
     """
     algorithms = [algorithms] if isinstance(algorithms, Algorithm) else list(algorithms)
-    seeds = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
     if not algorithms or not seeds:
         raise ValueError("Nothing to train: give at least one algorithm and one seed.")
+    if every < 1 or keep < 1:
+        raise ValueError(f"`every` and `keep` count from 1, but they are {every} and {keep}.")
+    if out is None and (resume or tensorboard):
+        raise ValueError("`resume` and `tensorboard` need a folder: give `out`.")
     for algorithm in algorithms:
         require_actions(algorithm, data)
     runs = [(algorithm, seed) for algorithm in algorithms for seed in seeds]
@@ -85,30 +91,36 @@ def train(
     prepared = common(runs).prepare(data)
     label = f"{type(algorithms[0]).__name__} × {len(runs)}" if len(runs) > 1 else type(algorithms[0]).__name__
     tell = lambda text: print(text, file=sys.stderr)
-    folder, now, own = None if out is None else Path(out), None, list[Listener]()
-    if folder is not None:
-        config = describe(runs, data)
-        claim(folder, config, resume)
-        if resume:
-            now = newest(folder / "checkpoints", runs, prepared, config["data"]["fingerprint"], tell)
-        own.append(Jsonl(folder / "metrics.jsonl", [stage.name for stage in stages], now))
-        if tensorboard:
-            own.append(TensorBoard(folder / "tensorboard", len(runs), np.cumsum([0, *(stage.steps for stage in stages)]).tolist()))
-        at_end = lambda now: now.step == stages[now.stage].steps
-        own.append(
-            Checkpoints(folder / "checkpoints", keep=keep, seconds=checkpoint_seconds, config=config["data"]["fingerprint"], last=at_end)
-        )
-    elif resume or tensorboard:
-        raise ValueError("`resume` and `tensorboard` need a folder: give `out`.")
-    last = Last()
-    shown = sys.stderr.isatty() if progress is None else progress
-    bar = Bar(stages, len(runs), label) if shown else None
-    with bar or contextlib.nullcontext():
-        shown = [bar] if bar else []
+    folder, now, own, kept = None if out is None else Path(out), None, list[Listener](), []
+    with contextlib.ExitStack() as after:
+        if folder is not None:
+            config = describe(runs, data)
+            claim(folder, config, resume)
+            mark = config["data"]["fingerprint"]
+            if resume and (folder / "finished.json").is_file():
+                try:
+                    return load_runs(folder)
+                except BadFile as error:
+                    tell(f"{error} Making it again from the last checkpoint.")
+            if resume:
+                now = newest(folder / "checkpoints", runs, prepared, mark, tell)
+            own.append(lines := Jsonl(folder / "metrics.jsonl", [stage.name for stage in stages], now))
+            kept = lines.kept
+            if tensorboard:
+                before = np.cumsum([0, *(stage.steps for stage in stages)]).tolist()
+                own.append(events := TensorBoard(folder / "tensorboard", len(runs), before, now))
+                after.callback(events.close)
+            at_end = lambda now: now.step == stages[now.stage].steps
+            own.append(keeper := Checkpoints(folder / "checkpoints", keep=keep, seconds=checkpoint_seconds, config=mark, last=at_end))
+            after.callback(keeper.save)  # also of what an error or an interruption has stopped
+        last = Last(len(runs), now, kept)
+        shown = list[Listener]()
+        if progress or (progress is None and sys.stderr.isatty()):
+            shown.append(after.enter_context(Bar(stages, len(runs), label)))
         now = loop(runs, prepared, every=every, listeners=[*own, last, *shown, *listeners], resume=now, ceiling=ceiling)
     done = Runs(
         (
-            Run(algorithm, seed, data.policy(jax.device_get(algorithm.policy(state))), fault, last.of(i))
+            Run(algorithm, seed, data.policy(jax.device_get(algorithm.policy(state))), fault, last.of[i])
             for i, ((algorithm, seed), state, fault) in enumerate(zip(runs, unstack(now.states), now.faults))
         ),
         folder,
@@ -136,37 +148,30 @@ def load_runs(out: str | Path) -> Runs:
     config = read_config(out)
     if not (out / "finished.json").is_file():
         raise BadFile(f"The runs in {out} have not been trained to their end. Go on with `topstitch train … -o {out} --resume`.")
-    done = json.loads((out / "finished.json").read_text())
-    faults = [None if fault is None else Fault(*fault) for fault in done["faults"]]
-    policies = (load_policy(out / "policy" / f"{i}.safetensors") for i in range(len(faults)))
-    each = zip(config["runs"], policies, faults, done["metrics"], strict=True)
-    return Runs((Run(algorithm_of(run), run["seed"], *rest) for run, *rest in each), out)
+    try:
+        done = json.loads((out / "finished.json").read_text())
+        faults = [None if fault is None else Fault(*fault) for fault in done["faults"]]
+        outcomes = list(zip(config["runs"], faults, done["metrics"], strict=True))
+    except (ValueError, KeyError, TypeError):
+        raise BadFile(f"{out / 'finished.json'} is damaged, or belongs to other runs.") from None
+    return Runs(
+        (
+            Run(algorithm_of(run), run["seed"], load_policy(out / "policy" / f"{i}.safetensors"), fault, metrics)
+            for i, (run, fault, metrics) in enumerate(outcomes)
+        ),
+        out,
+    )
 
 
 # configuration -------------------------------------------------------------------------------------------------------------
 
 
-class Last:
-    """Remembers the newest value of every metric of every run."""
-
-    def __init__(self):
-        self.seen: dict[str, np.ndarray] = {}
-
-    def __call__(self, now, metrics):
-        for name, value in metrics.items():
-            old = self.seen.get(name, np.full(value.shape, np.nan))
-            self.seen[name] = np.where(np.isnan(value), old, value)
-
-    def of(self, run: int) -> dict[str, float]:
-        return {name: float(value[run]) for name, value in self.seen.items() if np.isfinite(value[run])}
-
-
 def require_actions(algorithm: Algorithm, data: Episodes) -> None:
     """An error that names the algorithms which exist for this kind of action."""
     if not isinstance(data.spec.action, algorithm.actions):
-        kind = type(data.spec.action)
+        kind, wanted = type(data.spec.action), " or ".join(k.__name__ for k in algorithm.actions)
         fit = [name for name in algos.ALGORITHMS if kind in algos.find(name).actions]
-        raise ValueError(f"{type(algorithm).__name__} is defined for {' or '.join(k.__name__ for k in algorithm.actions)} actions, but {data.source} has "
+        raise ValueError(f"{type(algorithm).__name__} is defined for {wanted} actions, but {data.source} has "
                          f"{kind.__name__} ones ({data.spec.action}). Algorithms that fit: {', '.join(fit)}.")  # fmt: skip
 
 
@@ -206,7 +211,8 @@ def read_config(out: str | Path) -> dict:
         raise BadFile(f"{out} is not a folder of runs: there is no {path}.")
     try:
         config = json.loads(path.read_text())
-        config["runs"], config["data"]["fingerprint"]
+        [(run["algorithm"], dict(run["fields"]), run["seed"]) for run in config["runs"]]
+        [config["data"][part] for part in ("source", "fingerprint", "episodes", "steps")]
     except (ValueError, KeyError, TypeError):
         raise BadFile(f"{path} is not a configuration of runs, or is damaged.") from None
     return config
@@ -217,17 +223,35 @@ def claim(folder: Path, config: dict, resume: bool) -> None:
     if not (folder / "config.json").is_file():
         if resume:
             raise BadFile(f"There is nothing to resume in {folder}: it has no config.json. Train into it without resuming.")
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
             raise FileExistsError(f"{folder} is not empty, and is not a folder of runs. Choose another one.")
         write_json(folder / "config.json", config)
         return
     if not resume:
-        raise FileExistsError(f"{folder} already holds runs. Go on with them by resuming, or choose another folder.")
+        raise FileExistsError(f"{folder} already holds runs. Go on with them (resume=True, or --resume), or choose another folder.")
     old = read_config(folder)
     same = json.loads(json.dumps(config))
-    for part, what in (("runs", "other algorithms, hyperparameters or seeds"), ("data", "other data")):
-        a, b = (old[part], same[part]) if part == "runs" else (old[part]["fingerprint"], same[part]["fingerprint"])
-        if a != b:
-            raise BadFile(f"{folder} was started with {what} than those given now, so it cannot be resumed with them:\n  then {a}\n  now  {b}")
-    if (then := (old["topstitch"], old["jax"], old["backend"])) != (here := (config["topstitch"], config["jax"], config["backend"])):
-        print(f"{folder} was started with (topstitch, jax, backend) {then}, now {here}: the result may differ in the last bits.", file=sys.stderr)
+    if what := difference(old["runs"], same["runs"]):
+        raise BadFile(f"The runs in {folder} cannot be resumed with other settings than they were started with. Then and now:\n  {what}")
+    if old["data"]["fingerprint"] != same["data"]["fingerprint"]:
+        told = [f"{place['source']}, {place['episodes']:,} episodes, {place['steps']:,} steps, fingerprint {place['fingerprint']}"
+                for place in (old["data"], same["data"])]  # fmt: skip
+        raise BadFile(f"The runs in {folder} were started on other data, or on the same ones otherwise normalised:\n"
+                      f"  then {told[0]}\n  now  {told[1]}")  # fmt: skip
+    for part in ("topstitch", "jax", "backend"):
+        if old.get(part) != same[part]:
+            change = f"{part} {old.get(part)}, now it is {same[part]}"
+            print(f"{folder} was started with {change}: the result may differ in the last bits.", file=sys.stderr)
+
+
+def difference(then: list[dict], now: list[dict]) -> str:
+    """The first difference between the runs of two configurations, in words; empty if there is none."""
+    if len(then) != len(now):
+        return f"{len(then)} runs, {len(now)} runs"
+    for i, (a, b) in enumerate(zip(then, now)):
+        flat = [{"algorithm": run["algorithm"], **run["fields"], "seed": run["seed"]} for run in (a, b)]
+        for name in dict.fromkeys([*flat[0], *flat[1]]):
+            values = [json.dumps(run.get(name)) for run in flat]
+            if values[0] != values[1]:
+                return f"{name} = {values[0]}, {name} = {values[1]} (run {i})"
+    return ""

@@ -28,7 +28,7 @@ def mean_interval(x, confidence: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
-def interquartile_mean(x, axis: int = -1) -> np.ndarray:
+def interquartile_mean(x, axis: int = -1) -> np.ndarray | np.float64:
     """The mean of the middle half: Agarwal et al. 2021, https://arxiv.org/abs/2108.13264."""
     return scipy.stats.trim_mean(np.asarray(x, np.float64), 0.25, axis=axis)
 
@@ -38,14 +38,15 @@ def stratified_interval(
 ) -> Interval:
     """`statistic(all scores, axis)` and its percentile bootstrap interval, runs being redrawn within each task.
 
-    `scores` is a sequence of one array of runs per task.
+    `scores` is a sequence of one array of runs per task. A task with one run always redraws it, so it adds nothing to the
+    width; where no task has more, nothing is known of it, and the bounds are NaN. A sequence of few runs gives too narrow an
+    interval, as every bootstrap does.
     """
     tasks = [np.asarray(task, np.float64) for task in scores]
-    joined = lambda *parts, axis: statistic(np.concatenate(parts, axis=axis), axis=axis)
-    value = float(joined(*tasks, axis=-1))
-    if sum(len(task) for task in tasks) < 2 or all(np.ptp(task) == 0 for task in tasks):
-        return Interval(value, value, value)
-    found = scipy.stats.bootstrap(
-        tasks, joined, confidence_level=confidence, n_resamples=resamples, method="percentile", vectorized=True, rng=np.random.default_rng(seed)
-    )
-    return Interval(value, float(found.confidence_interval.low), float(found.confidence_interval.high))
+    value = float(statistic(np.concatenate(tasks), axis=-1))
+    if all(len(task) < 2 for task in tasks):
+        return Interval(value, float("nan"), float("nan"))
+    rng = np.random.default_rng(seed)  # SciPy's bootstrap refuses a task with one run
+    drawn = [task[rng.integers(len(task), size=(resamples, len(task)))] for task in tasks]
+    low, high = np.quantile(statistic(np.concatenate(drawn, axis=-1), axis=-1), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high))

@@ -1,4 +1,5 @@
 """Arrays and structure on disk: one safetensors file, its JSON in the header, a checksum over both. Loading never runs code.
+The same contents are the same bytes.
 
 A checkpoint is restored into the structure that its algorithm gives; a policy file carries its own structure and needs
 nothing but this package.
@@ -53,6 +54,10 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     write_bytes(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
+DIGEST = 64
+"The letters of a checksum."
+
+
 def checksum(arrays: dict[str, np.ndarray], content: str) -> str:
     digest = hashlib.sha256(content.encode())
     for name, x in sorted(arrays.items()):
@@ -65,7 +70,7 @@ def write(path: str | os.PathLike, kind: str, arrays: dict[str, np.ndarray], con
     """Arrays and JSON as one file of a given kind."""
     arrays = {name: np.ascontiguousarray(x).reshape(np.shape(x)) for name, x in arrays.items()}
     text = json.dumps({"kind": kind, "topstitch": __version__, **content}, allow_nan=False)
-    write_bytes(path, save(arrays, metadata={"topstitch": text, "sha256": checksum(arrays, text)}))
+    write_bytes(path, save(arrays, metadata={"topstitch": checksum(arrays, text) + text}))  # one entry: several come in any order
 
 
 def read(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray], dict]:
@@ -76,14 +81,14 @@ def read(path: str | os.PathLike, kind: str) -> tuple[dict[str, np.ndarray], dic
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-        text = metadata.get("topstitch", "")
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+        digest, text = metadata.get("topstitch", "")[:DIGEST], metadata.get("topstitch", "")[DIGEST:]
         content = json.loads(text) if text else None
-    except (SafetensorError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+    except (SafetensorError, ValueError, OSError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadFile(f"{path} cannot be read as a {kind}: it is cut short, damaged, or not a topstitch file ({error}).") from None
     if not isinstance(content, dict):
         raise BadFile(f"{path} is a safetensors file, but not one of topstitch's: expected a {kind}.")
-    if checksum(arrays, text) != metadata.get("sha256"):
+    if checksum(arrays, text) != digest:
         raise BadFile(f"{path} is damaged: its contents do not match its checksum. Restore it from a copy, or make it again.")
     if content.get("kind") != kind:
         raise BadFile(f"{path} is a {content.get('kind')}; expected a {kind}.")
@@ -115,17 +120,25 @@ def load_checkpoint(path: str | os.PathLike, runs, data, config: str = "") -> Pr
         if name not in arrays:
             raise BadFile(f"{path} has no {name!r}: it was written by another algorithm or version.")
         if arrays[name].shape != x.shape or arrays[name].dtype != x.dtype:
-            raise BadFile(f"{name!r} is {arrays[name].dtype}{arrays[name].shape} in {path}, but this algorithm and data need {x.dtype}{x.shape}.")
+            found, needed = f"{arrays[name].dtype}{arrays[name].shape}", f"{x.dtype}{x.shape}"
+            raise BadFile(f"{name!r} is {found} in {path}, but this algorithm and data need {needed}.")
         return jnp.asarray(arrays[name])
 
     states = jax.tree.unflatten(structure, [one(place, x) for place, x in leaves])
-    faults = tuple(None if fault is None else Fault(*fault) for fault in content["faults"])
-    return Progress(content["stage"], content["step"], states, jnp.asarray(arrays["alive"]), faults)
+    try:
+        faults = tuple(None if fault is None else Fault(*fault) for fault in content["faults"])
+        stage, step, alive = int(content["stage"]), int(content["step"]), arrays["alive"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadFile(f"{path} does not say where training stood: {error!r}.") from None
+    if alive.shape != (len(runs),) or alive.dtype != bool or len(faults) != len(runs):
+        raise BadFile(f"{path} was written for {len(faults)} runs, not for {len(runs)}.")
+    return Progress(stage, step, states, jnp.asarray(alive), faults)
 
 
 # policies ------------------------------------------------------------------------------------------------------------------
 
 PLAIN = {kind.__name__: kind for kind in (Box, Discrete, Spec)}
+HOLDS = {"Box": int, "Discrete": int, "Spec": (Box, Discrete)}
 CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -145,12 +158,15 @@ def load_policy(path: str | os.PathLike, *, trust: tuple[str, ...] = ()) -> Poli
     if path.is_dir():
         found = sorted((path / "policy").glob("*.safetensors"), key=lambda p: (len(p.name), p.name))
         if not found:
-            raise BadFile(f"The folder {path} holds no policy: expected {path / 'policy'}/0.safetensors. Has the run been trained to its end?")
+            first = path / "policy" / "0.safetensors"
+            raise BadFile(f"The folder {path} holds no policy: expected {first}. Has the run been trained to its end?")
         path = found[0]
     arrays, content = read(path, "policy")
     try:
         policy = rebuild(content["structure"], arrays, (__package__ or "topstitch", *trust))
-    except (KeyError, TypeError, AttributeError, ImportError, IndexError) as error:
+    except BadFile as error:
+        raise BadFile(f"{path} cannot be loaded. {error}") from None
+    except (KeyError, TypeError, AttributeError, ImportError, IndexError, ValueError, RecursionError) as error:
         raise BadFile(f"{path} describes a policy that this version of topstitch ({__version__}) cannot build: {error!r}.") from None
     if not isinstance(policy, Policy):
         raise BadFile(f"{path} holds a {type(policy).__name__}, which is not a policy.")
@@ -160,6 +176,9 @@ def load_policy(path: str | os.PathLike, *, trust: tuple[str, ...] = ()) -> Poli
 def describe(node, path: list) -> Any:
     """The structure of a module as JSON; its arrays are named by their paths."""
     if isinstance(node, eqx.Module):
+        if "." in type(node).__qualname__:
+            raise TypeError(f"{type(node).__qualname__} is defined inside a function or a class, where nobody who loads the file "
+                            "can find it. Define it at the top of its module.")  # fmt: skip
         fields = {f.name: describe(getattr(node, f.name), [*path, f".{f.name}"]) for f in dataclasses.fields(node)}
         return {"module": f"{type(node).__module__}:{type(node).__qualname__}", "fields": fields}
     if type(node) in PLAIN.values():
@@ -173,8 +192,10 @@ def describe(node, path: list) -> Any:
     raise TypeError(f"A policy cannot hold a {type(node).__name__} ({''.join(path)}): only modules, arrays, tuples, numbers and text.")
 
 
-def rebuild(node: dict, arrays: dict[str, np.ndarray], trusted: tuple[str, ...]) -> Any:
+def rebuild(node: Any, arrays: dict[str, np.ndarray], trusted: tuple[str, ...]) -> Any:
     """What `describe` described. Classes come from trusted packages only, and no constructor is called."""
+    if not isinstance(node, dict):
+        raise TypeError(f"a {type(node).__name__} where a part of a policy should be")
     if "module" in node:
         place = node["module"]
         if not CLASS.fullmatch(place) or place.split(":")[0].split(".")[0] not in trusted:
@@ -190,9 +211,14 @@ def rebuild(node: dict, arrays: dict[str, np.ndarray], trusted: tuple[str, ...])
             object.__setattr__(made, name, rebuild(field, arrays, trusted))
         return made
     if "plain" in node:
-        return PLAIN[node["plain"]](**{name: rebuild(field, arrays, trusted) for name, field in node["fields"].items()})
+        parts = {name: rebuild(field, arrays, trusted) for name, field in node["fields"].items()}
+        if not all(isinstance(part, HOLDS[node["plain"]]) for part in parts.values()):
+            raise TypeError(f"a {node['plain']} of {parts}")
+        return PLAIN[node["plain"]](**parts)
     if "array" in node:
         return jnp.asarray(arrays[node["array"]])
     if "tuple" in node:
         return tuple(rebuild(x, arrays, trusted) for x in node["tuple"])
+    if not (node["value"] is None or isinstance(node["value"], (bool, int, float, str))):
+        raise TypeError(f"a {type(node['value']).__name__} is no plain value")
     return node["value"]

@@ -260,30 +260,28 @@ PROMISES: tuple[Callable[[Trial], None], ...] = (
 
 
 class Probe(NamedTuple):
-    """A small log, and what its solution does: `right` maps a state to the choices that solve it there."""
+    """A small log, and what its solution does: `right` maps a state to the choice that solves it there."""
 
     idea: str
-    steps: list[tuple[int, int, float, int | None]]
-    "(state, choice, reward, next state or None for the end), each logged as often as it stands here, in shuffled order."
+    episodes: list[list[tuple[int, int, float]]]
+    "Steps of (state, choice, reward); every episode truly ends. The log repeats the list."
     right: dict[int, int]
     choices: int = 2
 
 
 PROBES = {
-    "choice": Probe("one state; the action that earns more is logged less often", [(0, 0, 0.0, None)] * 6 + [(0, 1, 1.0, None)] * 4, {0: 1}),
+    "choice": Probe("one state; the action that earns more is logged less often", [[(0, 0, 0.0)]] * 6 + [[(0, 1, 1.0)]] * 4, {0: 1}),
     "context": Probe(
         "what is best depends on the state, and is logged less often",
-        [(0, 0, 0.0, None), (1, 1, 0.0, None)] * 3 + [(0, 1, 1.0, None), (1, 0, 1.0, None)] * 2, {0: 1, 1: 0},
+        [[(0, 0, 0.0)], [(1, 1, 0.0)]] * 3 + [[(0, 1, 1.0)], [(1, 0, 1.0)]] * 2, {0: 1, 1: 0},
     ),
-    "minority": Probe("one step in ten is good", [(0, 0, -1.0, None)] * 9 + [(0, 1, 1.0, None)], {0: 1}),
-    "delay": Probe(
-        "a small reward now, or a large one a step later", [(0, 0, 0.3, None)] * 6 + [(0, 1, 0.0, 1), (1, 0, 1.0, None), (1, 1, 1.0, None)] * 2, {0: 1},
-    ),
+    "minority": Probe("one step in ten is good", [[(0, 0, -1.0)]] * 9 + [[(0, 1, 1.0)]], {0: 1}),
+    "delay": Probe("a small reward now, or a large one a step later", [[(0, 0, 0.3)]] * 6 + [[(0, 1, 0.0), (1, 0, 1.0)], [(0, 1, 0.0), (1, 1, 1.0)]] * 2, {0: 1}),
     "stitch": Probe(
         "no episode is good: the good one is the first half of one and the second half of another",
-        [(0, 0, 0.3, None)] * 6 + [(0, 1, 0.0, 1), (1, 0, 0.0, None)] * 4 + [(1, 1, 1.0, None)] * 3, {0: 1, 1: 1},
+        [[(0, 0, 0.3)]] * 6 + [[(0, 1, 0.0), (1, 0, 0.0)]] * 4 + [[(1, 1, 1.0)]] * 3, {0: 1, 1: 1},
     ),
-    "bait": Probe("an action that was never logged, where all that was logged earns little: guesses look better", [(0, 0, -1.0, None), (0, 1, -2.0, None)] * 2, {0: 0}, 3),
+    "bait": Probe("what was never logged looks better than all that was: every guess beats a loss", [[(0, 0, -1.0)]] * 3 + [[(0, 1, -2.0)]], {0: 0}, 3),
 }  # fmt: skip
 "Data sets that a person can solve."
 
@@ -291,20 +289,17 @@ PROBES = {
 def probe_data(name: str, action: type, rows: int = 800) -> Episodes:
     """The log of a probe. A `Box` action says its choice by its sign, ±0.5 give or take 0.3; the bait lies beyond the logged range."""
     probe, rng = PROBES[name], np.random.default_rng(0)
-    steps = [probe.steps[i % len(probe.steps)] for i in range(rows)]
-    state, choice, reward, following = (np.array([-1 if x is None else x for x in column]) for column in zip(*steps))
-    one = np.eye(3, dtype=np.float32)
-    done = choice
+    once = [(*step, i == len(episode) - 1) for episode in probe.episodes for i, step in enumerate(episode)]
+    state, done, reward, terminal = (np.array(column) for column in zip(*once * (rows // len(once))))
     if action is Box:
-        done = np.where(choice == 1, 0.5, -0.5) + rng.uniform(-0.3, 0.3, rows)
+        done = np.where(done == 1, 0.5, -0.5) + rng.uniform(-0.3, 0.3, len(done))
         if name == "bait":  # the reward rises towards the edge of what was logged, and falls off a cliff behind it
-            done = rng.uniform(-0.9, 0.1, rows)
+            done = rng.uniform(-0.9, 0.1, len(done))
             reward = -1.5 + 0.5 * done
-        done = done[:, None]
-    every = np.ones(rows, bool)  # each step is its own episode: a method sees the next state, not the episode it came from
+    discrete = action is Discrete
     return Episodes.of(
-        one[state], done, reward, following < 0, ends=every, next_obs=one[np.maximum(following, 0)], low=None if action is Discrete else -1.0,
-        high=None if action is Discrete else 1.0, actions=probe.choices if action is Discrete else None, source=f"probe {name!r}",
+        np.eye(3, dtype=np.float32)[state], done, reward, terminal, actions=probe.choices if discrete else None,
+        low=None if discrete else -1.0, high=None if discrete else 1.0, source=f"probe {name!r}",
     )  # fmt: skip
 
 

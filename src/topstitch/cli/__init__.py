@@ -19,16 +19,18 @@ usage: topstitch COMMAND …
 
 {chr(10).join(f"  {name:<12}{what}" for name, what in COMMANDS.items())}
 
-  topstitch COMMAND --help says more about one of them; topstitch --version says which version this is.
+  topstitch COMMAND --help says more about one of them.
+  topstitch --version says which version this is.
 
 example:
-  topstitch train discrete_cql --data stays.parquet --episode stay --time step --obs state --states 716 \\
-      --action action --reward reward --terminal terminal --seeds 4 --steps 20000 -o runs/cql
+  topstitch train discrete_cql --data stays.parquet --episode stay --time hour \\
+      --obs 'obs_*' --action dose --reward reward --terminal died \\
+      --seeds 4 --steps 20000 -o runs/cql
 """
 
 
 class Wrong(Exception):
-    """What the user asked for cannot be done; the message says why and what to do."""
+    """The command cannot be meant as it was typed; the message says why and what to do."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,30 +48,37 @@ def main(argv: list[str] | None = None) -> int:
         import difflib
 
         near = difflib.get_close_matches(argv[0], COMMANDS, 1)
-        print(f"topstitch: there is no command {argv[0]!r}{f'. Did you mean {near[0]!r}?' if near else ''} See topstitch --help.", file=sys.stderr)
+        meant = f" Did you mean {near[0]!r}?" if near else ""
+        print(f"topstitch: there is no command {argv[0]!r}.{meant} See topstitch --help.", file=sys.stderr)
         return 2
     command = importlib.import_module(f".{argv[0]}", __name__)
     try:
         return command.main(argv[1:]) or 0
-    except (Wrong, ValueError, FileExistsError, FileNotFoundError, ImportError) as error:
-        if os.environ.get("TOPSTITCH_TRACEBACK"):
-            raise
-        print(f"topstitch {argv[0]}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\ntopstitch {argv[0]}: interrupted. What was saved stays; `topstitch train … --resume` goes on.", file=sys.stderr)
-        return 130
+    except SystemExit as stop:  # tyro has said what it did not understand, or printed its help
+        return stop.code if isinstance(stop.code, int) else 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (Wrong, ValueError, OSError, ImportError) as error:
+        if os.environ.get("TOPSTITCH_TRACEBACK"):
+            raise
+        print(f"topstitch {argv[0]}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, Wrong) else 1
+    except KeyboardInterrupt:
+        more = " What was learned is kept: the same command with --resume goes on." if argv[0] == "train" else ""
+        print(f"\ntopstitch {argv[0]}: interrupted.{more}", file=sys.stderr)
+        return 130
 
 
 def start_jax() -> None:
     """One XLA device per core on a CPU, and compiled programs kept between runs. Before JAX starts, or not at all."""
+    import contextlib
+
     import jax
 
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        with contextlib.suppress(RuntimeError):  # it has started: a program that calls `main` twice
+            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "topstitch", "xla"))
@@ -80,4 +89,5 @@ def parse(kind, argv: list[str], *, command: str, about: str):
     """Arguments as a dataclass `kind`; `about` is the help's opening, with an example."""
     import tyro
 
-    return tyro.cli(kind, args=argv, prog=f"topstitch {command}", description=about)
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+    return tyro.cli(kind, args=argv, prog=f"topstitch {command}", description=about, config=config)

@@ -3,25 +3,29 @@
 import dataclasses
 import inspect
 import json
-from typing import Literal
+import sys
+from typing import Annotated, Literal
 
 from .. import algos
-from ..core import Box, Discrete
+from ..core import Box, Discrete, Paper
 from . import Wrong, parse
+from .roles import Json, role
 
 ABOUT = """What there is to choose from: every algorithm with its family, kinds of action and source.
 
-example: topstitch algorithms --family constraint"""
+example:
+  topstitch algorithms --family constraint --action continuous"""
+
+FAMILIES = sorted({algos.family(name) for name in algos.ALGORITHMS})
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    family: str | None = None
-    "Only this family: " + ", ".join(sorted({algos.family(name) for name in algos.ALGORITHMS})) + "."
-    action: Literal["discrete", "continuous"] | None = None
+    family: Annotated[str | None, role("FAMILY", f"({', '.join(FAMILIES)})")] = None
+    "Only this family."
+    action: Annotated[Literal["discrete", "continuous"] | None, role("{discrete,continuous}")] = None
     "Only those for this kind of action."
-    json: bool = False
-    "For scripts."
+    json: Json = False
 
 
 def table() -> list[dict]:
@@ -29,10 +33,10 @@ def table() -> list[dict]:
     for name, place in algos.ALGORITHMS.items():
         kind = algos.find(name)
         actions = [word for word, space in (("discrete", Discrete), ("continuous", Box)) if space in kind.actions]
-        source = f"{inspect.getsource(inspect.getmodule(kind))}"
+        text = inspect.getsource(sys.modules[kind.__module__])
         rows.append({
             "name": name, "class": kind.__name__, "family": algos.family(name), "actions": actions, "paper": kind.paper._asdict(),
-            "file": "topstitch/algos/" + place.split(":")[0].replace(".", "/") + ".py", "lines": source.count("\n"),
+            "file": "topstitch/algos/" + place.split(":")[0].replace(".", "/") + ".py", "lines": text.count("\n"),
             "passes": list(kind.passes), "fails": list(kind.fails),
         })  # fmt: skip
     return rows
@@ -40,18 +44,26 @@ def table() -> list[dict]:
 
 def main(argv: list[str]) -> None:
     options = parse(Options, argv, command="algorithms", about=ABOUT)
-    rows = [row for row in table() if options.family in (None, row["family"]) and (options.action is None or options.action in row["actions"])]
+    fits = lambda row: options.family in (None, row["family"]) and (options.action is None or options.action in row["actions"])
+    rows = [row for row in table() if fits(row)]
     if not rows:
-        raise Wrong(f"There is no such algorithm. Families: {', '.join(sorted({row['family'] for row in table()}))}.")
+        kind = f"{options.action} actions" if options.action else "any actions"
+        raise Wrong(f"There is no algorithm for {kind} in the family {options.family!r}. Families: {', '.join(FAMILIES)}.")
     if options.json:
         print(json.dumps(rows, indent=1))
         return
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table("name", "family", "actions", "paper", "file", box=None, header_style="bold")
+    shown = Table("name", "family", "actions", "source", box=None, header_style="bold", pad_edge=False)
     for row in rows:
-        paper = row["paper"]
-        who = paper["authors"].split(" and ")[0].split()[-1] + (" et al." if " and " in paper["authors"] else "")
-        shown.add_row(row["name"], row["family"], ", ".join(row["actions"]), f"{who} {paper['year']}, {paper['url']}", row["file"])
-    Console().print(shown)
+        shown.add_row(row["name"], row["family"], "both" if len(row["actions"]) == 2 else row["actions"][0], source(Paper(**row["paper"])))
+    Console(highlight=False).print(shown)
+
+
+def source(paper: Paper) -> str:
+    """Authors, year, and where to look: Kumar et al. 2020, arXiv 2006.04779."""
+    names = [name.split()[-1] for name in paper.authors.split(" and ")]
+    who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
+    where = f"arXiv {paper.url.split('/')[-1]}" if "arxiv.org" in paper.url else paper.where
+    return f"{who} {paper.year}, {where}"

@@ -7,21 +7,21 @@ from typing import Annotated
 import tyro
 
 from . import Wrong, parse
-from .roles import Flat, Roles
+from .roles import Flat, Json, Roles, read_log
 
 ABOUT = """What is in a log: episodes, returns, spaces, and what the reader had to say about it.
 
-example: topstitch data info stays.parquet --episode stay --time step --obs state --states 716 \\
-             --action action --reward reward --terminal terminal --probability probability"""
+example:
+  topstitch data info stays.parquet --episode stay --time hour --obs 'obs_*' \\
+      --action dose --reward reward --terminal died"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    file: Annotated[str, tyro.conf.Positional]
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     "A CSV, Parquet or Arrow table, a D4RL or d3rlpy HDF5 file, an OGBench .npz, or a Minari data set."
-    roles: Flat = Roles()
-    json: bool = False
-    "For scripts."
+    json: Json = False
+    roles: Flat = Roles()  # noqa: RUF009, it is frozen
 
 
 def main(argv: list[str]) -> None:
@@ -32,9 +32,8 @@ def main(argv: list[str]) -> None:
         return
     options = parse(Options, argv[1:], command="data info", about=ABOUT)
     from ..data.profile import profile
-    from ..data.read import read
 
-    numbers = profile(read(options.file, **options.roles.given()))
+    numbers = profile(read_log(options.file, options.roles))
     if options.json:
         print(json.dumps(numbers, indent=1))
     else:
@@ -45,13 +44,38 @@ def show(numbers: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console, plain = Console(highlight=False), lambda x: f"{x:,.4g}" if isinstance(x, float) else f"{x:,}" if isinstance(x, int) else str(x)
-    shown = Table(box=None, show_header=False)
-    for name, value in numbers.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {plain(x)}" for key, x in value.items() if not isinstance(x, (dict, list)))
-        if name != "notes" and not isinstance(value, list):
-            shown.add_row(name.replace("_", " "), plain(value))
+    spread = lambda x: f"{plain(x['min'])} to {plain(x['max'])}, mean {plain(x['mean'])}, median {plain(x['median'])}"
+    lengths, ends, spaces = numbers["lengths"], numbers["ends"], numbers["spaces"]
+    also = [name for name in ("time", "probabilities", "masks") if numbers[name]] + numbers["info"]
+    rows = {
+        "source": numbers["source"],
+        "episodes": f"{numbers['episodes']:,}: {ends['terminal']:,} ended, {ends['truncated']:,} were cut short",
+        "steps": f"{numbers['steps']:,}: {lengths['min']:,} to {lengths['max']:,} an episode, median {plain(lengths['median'])}",
+        "returns": spread(numbers["returns"]),
+        "rewards": spread(numbers["rewards"]),
+        "observations": column(numbers["obs"], spaces["obs"], "states"),
+        "actions": column(numbers["action"], spaces["action"], "choices"),
+        "also logged": ", ".join(also),
+        "fingerprint": numbers["fingerprint"],
+    }
+    shown, console = Table(box=None, show_header=False, pad_edge=False), Console(highlight=False)
+    for name, value in rows.items():
+        if value:
+            shown.add_row(name, value)
     console.print(shown)
-    for note in numbers.get("notes", []):
-        console.print(f"note: {note}")
+    for note in numbers["notes"]:
+        console.print(f"note: {note}", markup=False)
+
+
+def plain(x: float) -> str:
+    return f"{x:,.0f}" if x == round(x) and abs(x) < 1e15 else f"{x:,.4g}"
+
+
+def column(numbers: dict, space: dict, members: str) -> str:
+    """A column in words."""
+    if "counts" not in numbers:
+        return f"vectors of {space['size']}, from {plain(min(numbers['min']))} to {plain(max(numbers['max']))}"
+    often = sorted(range(space["size"]), key=lambda i: -numbers["counts"][i])[:3]
+    most = ", ".join(f"{i} ({numbers['shares'][i]:.0%})" for i in often)
+    unseen = f"{numbers['unseen']:,} of them never" if numbers["unseen"] else "all of them seen"
+    return f"{space['size']:,} {members}, {unseen}; most often {most}"

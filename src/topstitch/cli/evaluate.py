@@ -8,37 +8,40 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from . import parse, start_jax
+from . import Wrong, parse, start_jax
+from .roles import Json, role
 
 ABOUT = """Let trained policies act in a Gymnasium environment, and report their returns.
 
-example: topstitch evaluate runs/iql runs/td3bc --env Hopper-v5 --episodes 20"""
+example:
+  topstitch evaluate runs/iql runs/td3bc --env Hopper-v5 --episodes 20"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, role("RUNS…")]
     "Folders of runs, or files of single policies."
-    env: str
-    "The id of a registered environment."
-    episodes: int = 10
+    env: Annotated[str, tyro.conf.arg(metavar="ID")]
+    "The id of an environment that Gymnasium knows."
+    episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 10
     "Episodes per policy."
-    seed: int = 0
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     "Episode i starts from seed + i, for every policy."
-    stochastic: bool = False
+    stochastic: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     "Sample actions instead of taking the most likely."
-    json: bool = False
-    "For scripts."
+    json: Json = False
 
 
 def main(argv: list[str]) -> None:
     options = parse(Options, argv, command="evaluate", about=ABOUT)
+    if not options.runs:
+        raise Wrong("Name a folder of runs: topstitch evaluate runs/iql --env Hopper-v5")
     start_jax()
     from pathlib import Path
 
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from ..evaluation import evaluate
     from ..runs import load_runs
@@ -49,7 +52,7 @@ def main(argv: list[str]) -> None:
     for place in options.runs:
         found = load_runs(place) if Path(place).is_dir() else None
         policies = [run.policy for run in found] if found else [load_policy(place)]
-        with Progress(console=Console(file=sys.stderr), disable=not sys.stderr.isatty()) as bar:
+        with Progress(console=Console(file=sys.stderr), disable=not sys.stderr.isatty(), transient=True) as bar:
             task = bar.add_task(place, total=len(policies) * options.episodes)
             seen = evaluate(
                 policies, options.env, episodes=options.episodes, seed=options.seed, greedy=not options.stochastic,
@@ -66,9 +69,13 @@ def main(argv: list[str]) -> None:
     if options.json:
         print(json.dumps(rows, indent=1))
         return
-    shown = Table("runs", "return", "95 % over policies", "by policy", "length", "success", box=None, header_style="bold")
+    columns = [Column("runs", overflow="fold"), "return", "95 % over policies", "by policy", "length"]
+    if succeeds := any(row["success"] is not None for row in rows):
+        columns.append("success")
+    shown = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         between = "one policy" if row["low"] is None else f"{row['low']:,.1f} to {row['high']:,.1f}"
-        success = "" if row["success"] is None else f"{row['success']:.0%}"
-        shown.add_row(row["runs"], f"{row['mean']:,.1f}", between, " ".join(f"{x:,.1f}" for x in row["per_policy"]), f"{row['length']:,.0f}", success)
+        success = ["" if row["success"] is None else f"{row['success']:.0%}"] if succeeds else []
+        each = " ".join(f"{x:,.1f}" for x in row["per_policy"])
+        shown.add_row(row["runs"], f"{row['mean']:,.1f}", between, each, f"{row['length']:,.0f}", *success)
     Console(highlight=False).print(shown)

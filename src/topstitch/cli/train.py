@@ -1,6 +1,7 @@
 """`topstitch train`."""
 
 import dataclasses
+import difflib
 import json
 import sys
 from typing import Annotated, Literal
@@ -9,71 +10,75 @@ import tyro
 
 from .. import algos
 from . import Wrong, parse, start_jax
-from .roles import Flat, Roles
+from .roles import Flat, Json, Roles, read_log, role
 
-ABOUT = """Learn policies from a log, all seeds and swept values in one compiled program, into a folder that can be resumed.
+ABOUT = """Learn policies from a log, with all seeds and swept values side by side.
 
 examples:
   topstitch train iql --data hopper.hdf5 --seeds 4 --steps 100000 -o runs/iql
-  topstitch train discrete_cql --data stays.csv --episode stay --time hour --obs 'obs_*' --action dose --reward reward \\
-      --terminal done --sweep alpha=0.5,1,5 --seeds 4 --steps 20000 -o runs/cql
-  topstitch train … -o runs/cql --resume            goes on after a crash, to the bit
-
-`topstitch train ALGORITHM --help` also lists that algorithm's hyperparameters."""
+  topstitch train discrete_cql --data stays.csv --episode stay --time hour \\
+      --obs 'obs_*' --action dose --reward reward --terminal died \\
+      --sweep alpha=0.5,1,5 --seeds 4 --steps 20000 -o runs/cql
+  topstitch train …same… -o runs/cql --resume     goes on after a crash, to the bit"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    data: str
+    data: Annotated[str, tyro.conf.arg(metavar="FILE")]
     "The log: a CSV, Parquet or Arrow table, a D4RL or d3rlpy HDF5 file, an OGBench .npz, or a Minari data set."
-    out: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
-    "The folder for configuration, metrics, checkpoints and policies (default: runs/ALGORITHM)."
-    seeds: int = 1
+    out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", aliases=["-o"], help_behavior_hint="(default: runs/ALGORITHM)")] = None
+    "Where configuration, metrics, checkpoints and policies go."
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
     "How many seeds (0, 1, …) to train each setting with."
-    sweep: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    "Values of a float hyperparameter to train side by side: --sweep alpha=0.5,1,5. Several sweeps make a grid."
+    sweep: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], role("NAME=VALUES")] = ()
+    "Values of a float hyperparameter to train side by side: --sweep alpha=0.5,1,5 (repeat it for a grid)."
     normalise: Literal["standard", "none"] = "standard"
     "How observations are brought to one scale. The saved policy takes raw ones either way."
     normalise_reward: Literal["none", "standard", "range"] = "none"
     "'range' divides by (best - worst return) / 1000, as IQL does on locomotion."
-    every: int = 1000
+    every: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 1000
     "Steps over which metrics are averaged."
-    resume: bool = False
+    checkpoint_seconds: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 30.0
+    "Least time between two checkpoints."
+    resume: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     "Go on with the folder's runs from their newest checkpoint."
-    tensorboard: bool = False
+    tensorboard: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     "Also write TensorBoard events into the folder."
-    json: bool = False
-    "Print the outcome as JSON."
-    roles: Flat = Roles()
+    json: Json = False
+    roles: Flat = Roles()  # noqa: RUF009, it is frozen
 
 
 def main(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
-        print(f"usage: topstitch train ALGORITHM --data FILE …\n\n{ABOUT}\n\nalgorithms: {', '.join(algos.ALGORITHMS)}")
+        print(f"usage: topstitch train ALGORITHM --data FILE …\n\n{ABOUT}\n\nalgorithms: {', '.join(algos.ALGORITHMS)}\n\n"
+              "`topstitch train ALGORITHM --help` lists all options, and the hyperparameters of that algorithm.")  # fmt: skip
         return 0 if argv else 2
     start_jax()
-    kind = algos.find(argv[0])
+    try:
+        kind = algos.find(argv[0])
+    except ValueError as error:
+        near = difflib.get_close_matches(argv[0], algos.ALGORITHMS, 1)
+        raise Wrong(f"{error}{f' Did you mean {near[0]!r}?' if near else ''}") from None
     name = next(known for known in algos.ALGORITHMS if algos.find(known) is kind)
-    whole = dataclasses.make_dataclass(
-        "Train", [("options", Annotated[Options, tyro.conf.OmitArgPrefixes]), ("algorithm", Annotated[kind, tyro.conf.OmitArgPrefixes])]
-    )
+    part = lambda title: (tyro.conf.OmitArgPrefixes, tyro.conf.arg(name=title))
+    whole = dataclasses.make_dataclass("Train", [("options", Annotated[Options, *part("")]), ("algorithm", Annotated[kind, *part(name)])])
     asked = parse(whole, argv[1:], command=f"train {name}", about=ABOUT)
     options, algorithm = asked.options, asked.algorithm
 
-    from ..data.read import read
     from ..runs import train
 
     settings = grid(algorithm, options.sweep)
-    data = read(options.data, **options.roles.given())
+    data = read_log(options.data, options.roles)
     for note in data.notes:
         print(f"note: {note}", file=sys.stderr)
     out = options.out or f"runs/{name}"
     seen = data.normalised(obs=options.normalise, reward=options.normalise_reward)
     runs = train(
-        settings, seen, seeds=options.seeds, out=out, every=options.every, progress=True, tensorboard=options.tensorboard, resume=options.resume
-    )
+        settings, seen, seeds=options.seeds, out=out, every=options.every, checkpoint_seconds=options.checkpoint_seconds, progress=True,
+        tensorboard=options.tensorboard, resume=options.resume,
+    )  # fmt: skip
     swept = [part.split("=")[0].strip() for part in options.sweep]
-    rows = [{"run": i, "seed": run.seed, **{n: getattr(run.algorithm, n) for n in swept}, **run.metrics,
+    rows = [{"run": i, "seed": run.seed, **{n.replace("-", "_"): getattr(run.algorithm, n.replace("-", "_")) for n in swept}, **run.metrics,
              "stopped": None if run.fault is None else str(run.fault)} for i, run in enumerate(runs)]  # fmt: skip
     if options.json:
         print(json.dumps({"out": out, "runs": rows}, indent=1))
@@ -91,7 +96,7 @@ def grid(algorithm, sweep: tuple[str, ...]) -> list:
         field = next((f for f in dataclasses.fields(algorithm) if f.name == name), None)
         floats = [f.name for f in dataclasses.fields(algorithm) if not f.metadata.get("static", False)]
         if field is None or name not in floats:
-            why = "shapes the program: train its values one at a time" if field else "is not one of its hyperparameters"
+            why = "shapes the program, so train its values one at a time" if field else "is not one of its hyperparameters"
             raise Wrong(f"{name!r} cannot be swept: it {why}. {type(algorithm).__name__} can sweep {', '.join(floats)}.")
         try:
             numbers = [float(value) for value in values.split(",")]
@@ -105,13 +110,17 @@ def show(rows: list[dict], out: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = [name for name in rows[0] if name != "stopped"]
-    shown = Table(*columns, box=None, header_style="bold")
-    for row in rows:
-        shown.add_row(*(f"{row[name]:.4g}" if isinstance(row.get(name), float) else str(row.get(name, "")) for name in columns))
-    console = Console(highlight=False)
-    console.print(shown)
+    console, most = Console(highlight=False), 6
+    names = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("run", "stopped")]
+    word = lambda x: f"{x:.4g}" if isinstance(x, float) else str(x)
+    for i in range(0, len(rows), most):
+        block = rows[i : i + most]
+        shown = Table("run", *(str(row["run"]) for row in block), box=None, header_style="bold", pad_edge=False)
+        for name in names:
+            shown.add_row(name, *(word(row.get(name, "")) for row in block))
+        console.print(shown)
+        console.print()
     for row in rows:
         if row["stopped"]:
-            console.print(f"run {row['run']} was stopped early: {row['stopped']}")
-    console.print(f"Policies, metrics and checkpoints are in {out}.")
+            console.print(f"run {row['run']} was stopped early: {row['stopped']}", markup=False)
+    console.print(f"Policies, metrics and checkpoints are in {out}.", markup=False)
