@@ -1,5 +1,6 @@
 """The one training loop. It knows no algorithm: only stages, runs and listeners."""
 
+import dataclasses
 import functools as ft
 import zlib
 from collections.abc import Callable, Sequence
@@ -147,7 +148,7 @@ def advance(algos, states, alive, data, keys, start, length, ceiling, *, index: 
 def advance_on_host(algos, states, alive, data, keys, start, length, ceiling, *, index: int, **_):
     """The same for a stage that is not compiled: the same body, run by run, step by step, in Python."""
     outcomes = []
-    for algo, state, ok, key in zip(unstack(algos), unstack(states), np.asarray(alive), keys):
+    for algo, state, ok, key in zip(unstack(algos, len(keys)), unstack(states, len(keys)), np.asarray(alive), keys):
         stage, total, broken = algo.stages()[index], None, (jnp.int32(-1), jnp.int32(-1))
         key, before = stage_key(key, stage), state
         for step in range(int(start), int(start) + int(length) if ok else int(start)):
@@ -235,11 +236,20 @@ def average(mean: Mean) -> np.ndarray:
 
 def line_up(runs):
     """(algorithm, seed) pairs as a stacked algorithm and stacked keys."""
-    kinds = {jax.tree.structure(algo) for algo, _ in runs}
-    if len(kinds) != 1:
-        raise ValueError(f"Runs trained together may differ in seed and in float hyperparameters only, but these are {len(kinds)} different "
-                         f"programs: {'; '.join(sorted(map(str, kinds)))}. Train them in separate calls.")  # fmt: skip
+    if len({jax.tree.structure(algo) for algo, _ in runs}) != 1:
+        raise ValueError(f"Runs trained together may differ in seed and in float hyperparameters only, but {differences([a for a, _ in runs])}. "
+                         "Train them in separate calls.")  # fmt: skip
     return stack([algo for algo, _ in runs]), jnp.stack([jax.random.key(seed) for _, seed in runs])
+
+
+def differences(algorithms) -> str:
+    """What keeps algorithms from being one program, in words."""
+    kinds = sorted({type(algorithm).__name__ for algorithm in algorithms})
+    if len(kinds) > 1:
+        return f"these are {', '.join(kinds)}"
+    fields = [f.name for f in dataclasses.fields(algorithms[0]) if f.metadata.get("static", False)]
+    values = {name: {repr(getattr(algorithm, name)): None for algorithm in algorithms} for name in fields}
+    return f"{kinds[0]} differs in " + "; ".join(f"{name}: {', '.join(seen)}" for name, seen in values.items() if len(seen) > 1)
 
 
 def common(runs) -> Algorithm:
@@ -272,13 +282,13 @@ def stack(runs):
     return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]), *runs)
 
 
-def unstack(tree):
-    n = jax.tree.leaves(tree)[0].shape[0]
+def unstack(tree, n: int):
+    """The `n` trees that were stacked."""
     return [jax.tree.map(lambda x: x[i], tree) for i in range(n)]
 
 
 def pad(tree, idle: int):
-    return jax.tree.map(lambda x: jnp.concatenate([x, x[:1].repeat(idle, axis=0)]), tree) if idle else tree
+    return jax.tree.map(lambda x: jnp.concatenate([x, *[x[:1]] * idle]), tree) if idle else tree
 
 
 def mesh_of(devices: int):

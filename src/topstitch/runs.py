@@ -121,7 +121,7 @@ def train(
     done = Runs(
         (
             Run(algorithm, seed, data.policy(jax.device_get(algorithm.policy(state))), fault, last.of[i])
-            for i, ((algorithm, seed), state, fault) in enumerate(zip(runs, unstack(now.states), now.faults))
+            for i, ((algorithm, seed), state, fault) in enumerate(zip(runs, unstack(now.states, len(runs)), now.faults))
         ),
         folder,
     )

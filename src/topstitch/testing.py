@@ -193,7 +193,7 @@ def a_broken_run_breaks_alone(trial: Trial) -> None:
 def policies_act(trial: Trial) -> None:
     """A policy takes raw observations and answers with legal raw actions, alone, over environments and over runs; its saved copy too."""
     log = trial.episodes
-    policies = [log.policy(trial.algorithm.policy(state)) for state in unstack(trial.whole.states)]
+    policies = [log.policy(trial.algorithm.policy(state)) for state in unstack(trial.whole.states, 2)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *policies)
     obs, reward = jnp.asarray(log.obs), jnp.zeros(log.steps)
     start = lambda p: jax.tree.map(lambda x: jnp.broadcast_to(x, (log.steps, *jnp.shape(x))), p.start())
@@ -225,7 +225,7 @@ def masks_are_respected(trial: Trial) -> None:
     log = tiny(Discrete, masks=True)
     out = train(trial.runs, log, every=100, together="map")
     assert out.faults == (None, None), out.faults
-    policy = log.policy(trial.algorithm.policy(unstack(out.states)[0]))
+    policy = log.policy(trial.algorithm.policy(unstack(out.states, 2)[0]))
     if isinstance(policy, Markov):
         assert (np.asarray(policy(jnp.asarray(log.obs), jnp.asarray(log.mask)).probs())[~log.mask] == 0).all()
     action = jax.vmap(lambda o, m: policy.act(policy.start(), o, jnp.float32(0), mask=m)[0])(jnp.asarray(log.obs), jnp.asarray(log.mask))
@@ -308,7 +308,7 @@ def probe(algorithm: Algorithm, name: str, action: type, *, seeds: int = 3) -> f
     log, wanted = probe_data(name, action), PROBES[name].right
     out = train([(algorithm, seed) for seed in range(seeds)], log, every=10_000)
     solved = 0
-    for state, fault in zip(unstack(out.states), out.faults):
+    for state, fault in zip(unstack(out.states, seeds), out.faults):
         policy = log.policy(algorithm.policy(state))
         obs = jnp.eye(3)[jnp.array(sorted(wanted))]
         said = np.asarray(jax.vmap(lambda o: policy.act(policy.start(), o, jnp.float32(0))[0])(obs))

@@ -37,7 +37,7 @@ def learned(algorithms, log: Episodes):
     """(algorithm, its last state) of each, trained together."""
     out = train([(a, seed) for seed, a in enumerate(algorithms)], whole(log), every=10_000)
     assert not any(out.faults), out.faults
-    return list(zip(algorithms, unstack(out.states)))
+    return list(zip(algorithms, unstack(out.states, len(algorithms))))
 
 
 def mild(mdp: MDP) -> MDP:

@@ -184,13 +184,14 @@ class Episodes:
             seen = Affine(np.float32(mean), np.float32(std + 1e-3))
         earned = None
         if reward == "standard":
-            earned = Affine(np.float32(self.reward.mean(dtype=np.float64)), np.float32(self.reward.std(dtype=np.float64) + 1e-3))
+            mean, std = self.reward.mean(dtype=np.float64), self.reward.std(dtype=np.float64)
+            earned = Affine(np.asarray(mean, np.float32), np.asarray(std + 1e-3, np.float32))
         elif reward == "range":
             span = np.ptp(self.returns())
             if span == 0:
                 raise BadData(f"{self.source}: all episodes have the same return, so rewards cannot be scaled by the range of returns. "
                               'Use reward="standard" or reward="none".')  # fmt: skip
-            earned = Affine(np.float32(0), np.float32(span / 1000))
+            earned = Affine(np.asarray(0, np.float32), np.asarray(span / 1000, np.float32))
         return self.viewed(View(seen, self.view.action, earned))
 
     def viewed(self, view: View) -> "Episodes":

@@ -23,7 +23,7 @@ class DQN(Algorithm[shared.QState]):
         "Human-level control through deep reinforcement learning", "Nature 518", 2015, "https://doi.org/10.1038/nature14236",
     )  # fmt: skip
     actions: ClassVar = (Discrete,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch")
     fails: ClassVar = ("bait",)
 
     discount: float = 0.99

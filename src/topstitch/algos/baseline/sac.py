@@ -24,7 +24,7 @@ class SAC(Algorithm[shared.Soft]):
         "arXiv 1812.05905", 2018, "https://arxiv.org/abs/1812.05905",
     )  # fmt: skip
     actions: ClassVar = (Box,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch")
     fails: ClassVar = ("bait",)
 
     discount: float = 0.99

@@ -23,7 +23,7 @@ class TD3(Algorithm[shared.Steady]):
         "ICML", 2018, "https://arxiv.org/abs/1802.09477",
     )  # fmt: skip
     actions: ClassVar = (Box,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch")
     fails: ClassVar = ("bait",)
 
     noise: float = 0.2

@@ -37,7 +37,7 @@ class CQL(Algorithm[State]):
         "NeurIPS", 2020, "https://arxiv.org/abs/2006.04779",
     )  # fmt: skip
     actions: ClassVar = (Box,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch", "bait")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch", "bait")
 
     alpha: float = 5.0
     "Weight of the conservative gap."
@@ -79,8 +79,11 @@ class CQL(Algorithm[State]):
         tried, density = jnp.concatenate([anywhere, now[0], later[0]]), jnp.concatenate([flat, now[1], later[1]])
         weight = self.alpha * jnp.clip(jnp.exp(state.log_multiplier.model), 0, 1e6)
 
+        rows = tried.reshape(-1, tried.shape[-1])  # one large product is faster than a batch of small ones
+        obs = jnp.broadcast_to(batch.obs, (len(tried), *batch.obs.shape)).reshape(-1, *batch.obs.shape[1:])
+
         def penalty(q):
-            every = jax.vmap(lambda a: q(batch.obs, a), out_axes=1)(tried)  # critic, sample, batch
+            every = q(obs, rows).reshape(-1, *density.shape)  # critic, sample, batch
             gap = jax.vmap(ops.soft_maximum, in_axes=(0, None))(every, density) - q(batch.obs, batch.action)
             gap = gap if self.gap_floor is None else jnp.maximum(gap, self.gap_floor)
             return weight * gap.mean(axis=1).sum(), {"critic/gap": gap.mean()}

@@ -23,7 +23,7 @@ class DiscreteCQL(Algorithm[shared.QState]):
         "NeurIPS", 2020, "https://arxiv.org/abs/2006.04779",
     )  # fmt: skip
     actions: ClassVar = (Discrete,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch", "bait")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch", "bait")
 
     alpha: float = 1.0
     "Weight of the conservative gap (the paper: 4 for 1 % of Atari's replay, 1 for 10 %)."

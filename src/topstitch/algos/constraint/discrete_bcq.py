@@ -44,7 +44,8 @@ class DiscreteBCQ(Algorithm[State]):
         "Benchmarking batch deep reinforcement learning algorithms", "arXiv 1910.01708", 2019, "https://arxiv.org/abs/1910.01708",
     )  # fmt: skip
     actions: ClassVar = (Discrete,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch", "bait")
+    passes: ClassVar = ("choice", "context", "delay", "stitch", "bait")
+    fails: ClassVar = ("minority",)
 
     threshold: float = 0.3
     "τ: how likely an action must be, as a share of the likeliest. 0 is Q-learning, towards 1 imitation."

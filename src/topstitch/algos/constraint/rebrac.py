@@ -26,7 +26,7 @@ class ReBRAC(Algorithm[shared.Steady]):
         "Revisiting the minimalist approach to offline reinforcement learning", "NeurIPS", 2023, "https://arxiv.org/abs/2305.09836",
     )  # fmt: skip
     actions: ClassVar = (Box,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch", "bait")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch")
 
     actor_bc: float = 0.01
     "β₁: weight of imitation in the actor's loss."

@@ -24,7 +24,7 @@ class TD3BC(Algorithm[shared.Steady]):
         "https://arxiv.org/abs/2106.06860",
     )  # fmt: skip
     actions: ClassVar = (Box,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch", "bait")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch", "bait")
 
     alpha: float = 2.5
     "Weight of the normalised Q against imitation."

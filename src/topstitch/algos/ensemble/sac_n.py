@@ -25,7 +25,7 @@ class SACN(Algorithm[shared.Soft]):
         "Uncertainty-based offline reinforcement learning with diversified Q-ensemble", "NeurIPS", 2021, "https://arxiv.org/abs/2110.01548",
     )  # fmt: skip
     actions: ClassVar = (Box,)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch")
 
     discount: float = 0.99
     target_rate: float = 0.005

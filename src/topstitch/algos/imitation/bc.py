@@ -24,7 +24,7 @@ class BC(Algorithm[Trained]):
     )  # fmt: skip
     actions: ClassVar = (Discrete, Box)
     passes: ClassVar = ("bait",)
-    fails: ClassVar = ("choice", "stitch")
+    fails: ClassVar = ("choice", "context", "minority", "delay", "stitch")
 
     lr: float = 3e-4
     head: Literal["gaussian", "deterministic"] = static("gaussian")

@@ -34,7 +34,7 @@ class AWAC(Algorithm[State]):
         "https://arxiv.org/abs/2006.09359",
     )  # fmt: skip
     actions: ClassVar = (Discrete, Box)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch", "bait")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch", "bait")
 
     beta: float = 3.0
     "β = 1/λ: how sharply imitation prefers good actions (10 for AntMaze and Adroit)."

@@ -38,7 +38,7 @@ class IQL(Algorithm[State]):
         "https://arxiv.org/abs/2110.06169",
     )  # fmt: skip
     actions: ClassVar = (Discrete, Box)
-    passes: ClassVar = ("reward", "delay", "choice", "stitch", "bait")
+    passes: ClassVar = ("choice", "context", "minority", "delay", "stitch", "bait")
 
     expectile: float = 0.7
     "τ: how far above the mean of Q the value sits (0.9 for AntMaze)."
