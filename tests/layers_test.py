@@ -82,7 +82,14 @@ def test_no_algorithm_is_known_by_name_below_the_table():
     from topstitch.algos import ALGORITHMS
 
     names = {place.split(":")[1] for place in ALGORITHMS.values()}
-    for path in [ROOT / "core.py", ROOT / "loop.py", ROOT / "store.py", ROOT / "evaluation.py", ROOT / "listeners.py", *(ROOT / "data").rglob("*.py")]:
+    for path in [
+        ROOT / "core.py",
+        ROOT / "loop.py",
+        ROOT / "store.py",
+        ROOT / "evaluation.py",
+        ROOT / "listeners.py",
+        *(ROOT / "data").rglob("*.py"),
+    ]:
         used = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
         assert not used & names, path
 

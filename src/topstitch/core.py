@@ -162,16 +162,16 @@ class Trained(eqx.Module, Generic[M]):
 
     @classmethod
     def start(cls, model: M, optimiser: optax.GradientTransformation) -> "Trained[M]":
-        return cls(model, optimiser.init(model))  # pyright: ignore[reportArgumentType]
+        return cls(model, optimiser.init(model))
 
     def __call__(self, *args):
-        return self.model(*args)  # pyright: ignore[reportCallIssue]
+        return self.model(*args)
 
     def descend(self, loss, optimiser: optax.GradientTransformation) -> "tuple[Trained[M], Metrics]":
         """One optimiser step on `loss: model -> (scalar, metrics)`; nothing else that `loss` reads is differentiated."""
         grads, metrics = jax.grad(loss, has_aux=True)(self.model)
-        updates, moments = optimiser.update(grads, self.moments, self.model)  # pyright: ignore[reportArgumentType]
-        return Trained(optax.apply_updates(self.model, updates), moments), metrics  # pyright: ignore[reportArgumentType]
+        updates, moments = optimiser.update(grads, self.moments, self.model)
+        return Trained(optax.apply_updates(self.model, updates), moments), metrics  # pyright: ignore[reportReturnType]
 
 
 def polyak(target: M, online: M, rate) -> M:

@@ -206,7 +206,9 @@ def sound(tree, ceiling):
     """For each metric, or each leaf of a state, whether all its numbers are finite and no larger than `ceiling`."""
     parts = tree.values() if isinstance(tree, dict) else jax.tree.leaves(tree)
     numbers = [part.total if isinstance(part, Mean) else part for part in parts]
-    fine = [(jnp.abs(x) <= ceiling).all() & jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.array(True) for x in numbers]
+    fine = [
+        (jnp.abs(x) <= ceiling).all() & jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.array(True) for x in numbers
+    ]
     return jnp.stack(fine) if fine else jnp.ones(1, bool)
 
 

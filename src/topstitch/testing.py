@@ -64,7 +64,9 @@ def check(algorithm: Algorithm) -> None:
             try:
                 promise(trial)
             except Exception as error:
-                error.add_note(f"{type(algorithm).__name__} with {action.__name__} actions breaks the contract: {(promise.__doc__ or '').strip()}")
+                error.add_note(
+                    f"{type(algorithm).__name__} with {action.__name__} actions breaks the contract: {(promise.__doc__ or '').strip()}"
+                )
                 raise
 
 
@@ -125,7 +127,9 @@ def update_keeps_structure(trial: Trial) -> None:
                 assert jax.tree.structure(after) == jax.tree.structure(state), f"stage {stage.name} changes the structure"
                 for x, y in zip(jax.tree.leaves(after), jax.tree.leaves(state)):
                     assert (x.shape, x.dtype) == (y.shape, y.dtype), f"stage {stage.name} turns {y} into {x}"
-                assert all(isinstance(m, Mean) and m.total.shape == m.count.shape == () for m in metrics.values()), "metrics must be scalars"
+                assert all(isinstance(m, Mean) and m.total.shape == m.count.shape == () for m in metrics.values()), (
+                    "metrics must be scalars"
+                )
                 assert all(name.count("/") == 1 for name in metrics), f"name metrics 'part/quantity', not {sorted(metrics)}"
 
 
@@ -171,7 +175,7 @@ def together_is_apart(trial: Trial) -> None:
         alone = trial.train([run], every=100)
         close(jax.tree.map(lambda x, i=i: x[i], trial.whole.states), jax.tree.map(lambda x: x[0], alone.states), "a run alone")
     if trial.compiled:
-        early = [now for now, _ in trial.seen if now.stage == 0][0]
+        early = next(now for now, _ in trial.seen if now.stage == 0)
         states = []
         listen = lambda now, metrics: states.append(now)
         trial.train(together="vmap", listeners=[listen])
@@ -198,7 +202,9 @@ def policies_act(trial: Trial) -> None:
     obs, reward = jnp.asarray(log.obs), jnp.zeros(log.steps)
     start = lambda p: jax.tree.map(lambda x: jnp.broadcast_to(x, (log.steps, *jnp.shape(x))), p.start())
     greedy = jax.jit(jax.vmap(lambda p: jax.vmap(lambda c, o, r: p.act(c, o, r)[0])(start(p), obs, reward)))
-    sampled = jax.jit(jax.vmap(lambda p, k: jax.vmap(lambda c, o, r, k: p.act(c, o, r, key=k)[0])(start(p), obs, reward, k), in_axes=(0, None)))
+    sampled = jax.jit(
+        jax.vmap(lambda p, k: jax.vmap(lambda c, o, r, k: p.act(c, o, r, key=k)[0])(start(p), obs, reward, k), in_axes=(0, None))
+    )
     keys = jax.random.split(jax.random.key(0), log.steps)
     for actions in (greedy(stacked), greedy(stacked), sampled(stacked, keys)):
         legal(np.asarray(actions), log)
@@ -212,7 +218,7 @@ def policies_act(trial: Trial) -> None:
 
 def legal(actions: np.ndarray, log: Episodes) -> None:
     if isinstance(log.spec.action, Discrete):
-        assert np.issubdtype(actions.dtype, np.integer) and (0 <= actions).all() and (actions < log.spec.action.size).all()
+        assert np.issubdtype(actions.dtype, np.integer) and (actions >= 0).all() and (actions < log.spec.action.size).all()
     else:
         scale = log.view.action
         assert actions.shape[-1] == log.spec.action.size and np.abs((actions - scale.shift) / scale.scale).max() <= 1 + 1e-5

@@ -225,7 +225,7 @@ def test_what_a_listener_was_handed_stays_readable():
 
 
 def test_runs_of_different_programs_are_refused():
-    with pytest.raises(ValueError, match=r"BC differs in hidden: \(4,\), \(5,\). Train them in separate calls"):
+    with pytest.raises(ValueError, match=r"BC differs in hidden: \(4,\), \(5,\)\. Train them in separate calls"):
         train([(ts.BC(**NETS), 0), (ts.BC(hidden=(5,), batch_size=4), 0)], LOG)
     with pytest.raises(ValueError, match="these are BC, SAC"):
         train([(ts.BC(**NETS), 0), (ts.SAC(**NETS), 0)], LOG)

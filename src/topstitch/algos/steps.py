@@ -74,7 +74,16 @@ def soft_value(state: Soft, obs, *, entropy: bool = True, key):
 
 
 def soft_step(
-    state: Soft, batch, next_value, *, discount, target_rate, critic_optimiser, actor_optimiser, key, penalty: Callable = lambda q: (0.0, {})
+    state: Soft,
+    batch,
+    next_value,
+    *,
+    discount,
+    target_rate,
+    critic_optimiser,
+    actor_optimiser,
+    key,
+    penalty: Callable = lambda q: (0.0, {}),
 ) -> tuple[Soft, Metrics]:
     r"""One step of SAC towards $r + \gamma$ `next_value`, with the entropy target $-|A|$.
 
@@ -151,14 +160,15 @@ def steady_step(
 
     critic, info = state.critic.descend(critic_loss, critic_optimiser)
 
-    def slowly(state):
+    def slowly(slow):
         def loss(pi):
             action = pi(batch.obs).mode()
             return actor_loss(action, critic(batch.obs, action))
 
-        actor, pi_info = state.actor.descend(loss, actor_optimiser)
-        targets = polyak(state.target_critic, critic.model, target_rate), polyak(state.target_actor, actor.model, target_rate)
-        return Steady(critic, actor, *targets), pi_info
+        actor, target_critic, target_actor = slow
+        actor, pi_info = actor.descend(loss, actor_optimiser)
+        return (actor, polyak(target_critic, critic.model, target_rate), polyak(target_actor, actor.model, target_rate)), pi_info
 
-    state, pi_info = sometimes(step % delay == 0, slowly, eqx.tree_at(lambda s: s.critic, state, critic))
-    return state, info | pi_info
+    # Only what may change goes through the branch: on a CPU a branch copies all that it hands on.
+    slow, pi_info = sometimes(step % delay == 0, slowly, (state.actor, state.target_critic, state.target_actor))
+    return Steady(critic, *slow), info | pi_info

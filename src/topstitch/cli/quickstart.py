@@ -140,7 +140,9 @@ def picture(path: Path, known: dict, rows: list[dict], curves: dict) -> None:
     from ..store import write_bytes
 
     ink, grey, accent, warm = "#1d2126", "#858c94", "#0f5aa6", "#a1440c"
-    plt.rcParams.update({"font.size": 10, "axes.edgecolor": grey, "text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink})
+    plt.rcParams.update(
+        {"font.size": 10, "axes.edgecolor": grey, "text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink}
+    )
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), gridspec_kw={"width_ratios": [1.35, 1]}, layout="constrained")
     figure.patch.set_facecolor("#fcfbf8")
     for axes in (left, right):
@@ -159,19 +161,25 @@ def picture(path: Path, known: dict, rows: list[dict], curves: dict) -> None:
     left.set_ylim(-0.6, len(order))
     left.set_xlabel("probability of survival, exact (point: mean of seeds, bar: 95 %, rings: seeds)")
     best = max(rows, key=lambda row: row["survival"])
-    left.set_title(f"{best['name']} saves {100 * (best['survival'] - known['behaviour']):+.1f} points over practice", loc="left", fontweight="semibold")
+    left.set_title(
+        f"{best['name']} saves {100 * (best['survival'] - known['behaviour']):+.1f} points over practice", loc="left", fontweight="bold"
+    )
     points = curves["dqn"]
     steps = [p[0] for p in points]
     if points and points[0][2] is not None:
         right.plot(steps, np.mean([p[2] for p in points], axis=1), color=warm, lw=2)
         right.plot(steps, np.mean([p[1] for p in points], axis=1), color=accent, lw=2)
         right.axhline(1, color=grey, lw=1, ls=":")
-        right.annotate("what DQN believes", (steps[-1], np.mean(points[-1][2])), xytext=(-4, 6), textcoords="offset points", ha="right", color=warm)
-        right.annotate("what it is worth", (steps[-1], np.mean(points[-1][1])), xytext=(-4, -14), textcoords="offset points", ha="right", color=accent)
+        right.annotate(
+            "what DQN believes", (steps[-1], np.mean(points[-1][2])), xytext=(-4, 6), textcoords="offset points", ha="right", color=warm
+        )
+        right.annotate(
+            "what it is worth", (steps[-1], np.mean(points[-1][1])), xytext=(-4, -14), textcoords="offset points", ha="right", color=accent
+        )
         right.annotate("certain survival", (0, 1), xytext=(4, 3), textcoords="offset points", fontsize=9, color=grey)
     right.set_xlabel("updates")
     right.set_ylim(bottom=0)
-    right.set_title("Naive Q-learning believes its guesses", loc="left", fontweight="semibold")
+    right.set_title("Naive Q-learning believes its guesses", loc="left", fontweight="bold")
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     plt.close(figure)

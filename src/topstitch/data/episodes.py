@@ -62,7 +62,9 @@ class Episodes:
             raise BadData(f"{self.source}: expected at least one episode of at least one step, but there is none.")
         for name, column in self.columns().items():
             if len(column) != n:
-                raise BadData(f"{self.source}: column {name!r} has {len(column):,} rows where 'reward' has {n:,}. Give columns of one length.")
+                raise BadData(
+                    f"{self.source}: column {name!r} has {len(column):,} rows where 'reward' has {n:,}. Give columns of one length."
+                )
             if np.issubdtype(column.dtype, np.floating) and not np.isfinite(column).all():
                 row = int(np.argmin(np.isfinite(column).reshape(n, -1).all(axis=1)))
                 raise BadData(f"{self.source}: column {name!r} is not a finite number in row {row:,} ({column[row]}). "
@@ -288,7 +290,9 @@ class Episodes:
         action, kind, scale = _actions(action, actions, low, high, source, notes)
         mask = None if mask is None else np.asarray(mask).astype(bool)
         if mask is not None and mask.shape != (n, kind.size):
-            raise BadData(f"{source}: the mask has shape {mask.shape}; expected one column for each of {kind.size} actions: {(n, kind.size)}.")
+            raise BadData(
+                f"{source}: the mask has shape {mask.shape}; expected one column for each of {kind.size} actions: {(n, kind.size)}."
+            )
         if probability is not None:
             log_prob = _log_of(np.asarray(probability, np.float64), isinstance(kind, Discrete), source)
         follow = lambda x: np.concatenate([x[1:], x[-1:]])  # at an end this is another episode's: used only where terminal
@@ -299,7 +303,10 @@ class Episodes:
         if mask is not None:
             rows["mask"], rows["next_mask"] = mask, follow(mask) if next_mask is None else np.asarray(next_mask).astype(bool)
             rows["next_mask"][terminal] = True
-        rows |= {"log_prob": None if log_prob is None else np.asarray(log_prob, np.float32), "time": None if time is None else np.asarray(time)}
+        rows |= {
+            "log_prob": None if log_prob is None else np.asarray(log_prob, np.float32),
+            "time": None if time is None else np.asarray(time),
+        }
         rows |= {f"info/{name}": np.asarray(column) for name, column in (info or {}).items()}
         ids = None if ids is None else np.asarray(ids)
         unknown = ends & ~terminal
@@ -314,7 +321,7 @@ class Episodes:
             ids, stops = None if ids is None else ids[~gone], np.cumsum(left[~gone])
         else:
             stops = np.flatnonzero(ends) + 1
-        info = {name.removeprefix("info/"): rows.pop(name) for name in list(rows) if name.startswith("info/")}
+        info = {name.removeprefix("info/"): rows.pop(name) for name in list(rows) if name.startswith("info/")}  # pyright: ignore[reportAssignmentType]
         view = View(action=scale)
         return cls(Spec(space, kind), **rows, stops=stops, ids=ids, info=info, view=view, source=source, notes=tuple(notes))
 
@@ -347,7 +354,9 @@ def _actions(action: np.ndarray, actions, low, high, source: str, notes: list[st
     size = action.shape[1]
     if not np.isfinite(action).all():
         row = int(np.argmin(np.isfinite(action).all(axis=1)))
-        raise BadData(f"{source}: column 'action' is not a finite number in row {row:,} ({action[row]}). Correct it, or leave that episode out.")
+        raise BadData(
+            f"{source}: column 'action' is not a finite number in row {row:,} ({action[row]}). Correct it, or leave that episode out."
+        )
     declared = low is not None and high is not None
     if declared:
         low, high = np.broadcast_to(np.float32(low), (size,)), np.broadcast_to(np.float32(high), (size,))

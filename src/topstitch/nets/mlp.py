@@ -1,5 +1,6 @@
 """Linear layers and their stack."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -68,7 +69,7 @@ class MLP(eqx.Module):
     activation: str = static()
 
     def __init__(self, sizes: tuple[int, ...], *, key: PRNGKeyArray, activation="relu", norm=False, bias=0.0, last=None):
-        self.layers = linears(list(zip(sizes, sizes[1:])), key=key, bias=bias, last=last)
+        self.layers = linears(list(itertools.pairwise(sizes)), key=key, bias=bias, last=last)
         self.norms = tuple(LayerNorm(width) for width in sizes[1:-1]) if norm else ()
         self.activation = activation
 
