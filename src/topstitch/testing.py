@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .core import Algorithm, Box, Discrete, Markov, Mean, Spec
+from .core import Algorithm, Box, Discrete, Markov, Mean
 from .data import Episodes
 from .loop import Progress, advance, begin, finish, line_up, one_step, stage_key, train, unstack
 from .store import load_checkpoint, load_policy, save_checkpoint, save_policy
@@ -328,4 +328,4 @@ def probe(algorithm: Algorithm, name: str, action: type, *, seeds: int = 3) -> f
     return solved / seeds
 
 
-__all__ = ["PROBES", "PROMISES", "VOCABULARY", "Spec", "check", "probe", "probe_data", "tiny"]
+__all__ = ["PROBES", "PROMISES", "VOCABULARY", "check", "probe", "probe_data", "tiny"]

@@ -57,7 +57,7 @@ def main(argv: list[str]) -> None:
         algorithm = algos.find(name)(**settings)
         folder = out / name
         again = (folder / "config.json").is_file()
-        watch = [Curve(algorithm, stays, world, task.survival)] if name == "dqn" else []
+        watch = [Curve(folder / "curve.json", algorithm, world, task.survival)] if name == "dqn" else []
         runs = train(algorithm, stays, seeds=options.seeds, out=folder, every=500, listeners=watch, progress=True, resume=again)
         exact = task.survival(world, stack([run.policy for run in runs]))
         interval = mean_interval(exact)
@@ -73,18 +73,26 @@ def main(argv: list[str]) -> None:
 
 
 class Curve:
-    """Listens to training: what each policy is worth, and what its critic believes, every now and then."""
+    """Listens to training: what each policy is worth, and what its critic believes, every now and then.
 
-    def __init__(self, algorithm, stays, world, survival):
-        self.algorithm, self.stays, self.world, self.survival, self.points = algorithm, stays, world, survival, []
+    Kept in a file, so that the picture of a resumed or a finished run is whole.
+    """
+
+    def __init__(self, path: Path, algorithm, world, survival):
+        self.path, self.algorithm, self.world, self.survival = path, algorithm, world, survival
+        self.points = json.loads(path.read_text()) if path.is_file() else []
 
     def __call__(self, now, metrics):
         import jax
 
+        from ..store import write_json
+
         policies = jax.vmap(self.algorithm.policy)(now.states)
         believes = metrics.get("critic/q")
         value = self.survival(self.world, policies)
-        self.points.append((now.step, value.tolist(), None if believes is None else believes.tolist()))
+        before = [point for point in self.points if point[0] < now.step]
+        self.points = [*before, [now.step, value.tolist(), None if believes is None else believes.tolist()]]
+        write_json(self.path, self.points)
 
 
 def jsonable(x):

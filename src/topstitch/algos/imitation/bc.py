@@ -5,8 +5,8 @@ $$ L_\pi = -E\,[\log \pi(a \mid s)], \quad\text{or}\quad E\,[(\pi(s) - a)^2]\ \t
 The yardstick: an offline method that does not beat it has learned nothing from the rewards.
 
 Pomerleau, *ALVINN: an autonomous land vehicle in a neural network*, NeurIPS 1988. The Gaussian head has a mean within the
-box and one learned standard deviation per dimension. There are no authors' code and defaults to differ from: optimiser and
-nets are those of the other algorithms here.
+box and one learned standard deviation per dimension. Differs from that work in all but the idea: there is no authors' code, and
+optimiser and nets are those of the other algorithms here.
 """
 
 from typing import ClassVar, Literal
