@@ -13,6 +13,7 @@ from topstitch.core import Box, Discrete, Markov, Policy
 from topstitch.data import Episodes
 from topstitch.evaluation import evaluate
 from topstitch.nets.distributions import Categorical
+from topstitch.testing import tiny
 
 
 class World(gymnasium.Env):
@@ -244,12 +245,12 @@ def test_the_wrong_environment_is_refused(policy, world, said):
 
 def test_spaces_beyond_vectors_and_numbers_are_refused():
     class Odd(World):
-        observation_space = spaces.Dict({"a": spaces.Discrete(2)})
+        observation_space = spaces.Text(3)
 
     class Shifted(World):
         action_space = spaces.Discrete(4, start=1)
 
-    with pytest.raises(ValueError, match="observations are Dict"):
+    with pytest.raises(ValueError, match="observations are Text"):
         evaluate(raw(Discrete, 2), Odd)
     with pytest.raises(ValueError, match="actions are the numbers 1 to 4"):
         evaluate(raw(Discrete, 2), Shifted)
@@ -294,3 +295,117 @@ def test_a_saved_policy_acts_as_it_did(tmp_path):
     policy = raw(Discrete, 2, 6)
     save_policy(tmp_path / "p", policy)
     np.testing.assert_array_equal(evaluate(load_policy(tmp_path / "p"), World).returns, evaluate(policy, World).returns)
+
+
+# watching -----------------------------------------------------------------------------------------------------------------
+
+
+def watched(policy, world=World, greedy=False, episodes=6):
+    steps = []
+    worlds = [[world() for _ in range(3)]]
+    evaluation.play([policy], worlds, episodes, 0, greedy, watch=steps.append)
+    [world.close() for world in worlds[0]]
+    return steps
+
+
+def test_whoever_watches_is_told_every_step_in_the_order_of_its_episode():
+    steps = watched(LIKES)
+    for episode in range(6):
+        mine = [step for step in steps if step.episode == episode]
+        assert [tuple(step.obs) for step in mine] == [(episode, t) for t in range(1 + episode % 5)]
+        assert [tuple(step.next_obs) for step in mine] == [(episode, t + 1) for t in range(1 + episode % 5)]
+        assert [step.terminated or step.truncated for step in mine] == [False] * (len(mine) - 1) + [True]
+        assert mine[-1].terminated == (episode % 2 == 0)
+        assert all(step.reward == step.action for step in mine)
+
+
+def test_the_log_probability_is_that_of_the_action():
+    known = Categorical(LIKES.logits).logits
+    for step in watched(LIKES):
+        assert step.log_prob == pytest.approx(float(known[step.action]), abs=1e-6)
+    assert {step.log_prob for step in watched(LIKES, greedy=True)} == {0.0}
+    assert all(np.isnan(step.log_prob) for step in watched(Echo()))  # a policy with memory has none
+
+
+def test_masks_are_told():
+    for step in watched(LIKES, Masked):
+        assert step.mask[step.action] and step.log_prob == pytest.approx(0, abs=1e-6)
+
+
+# during training ----------------------------------------------------------------------------------------------------------
+
+
+def curve(tmp_path, out, **how):
+    from topstitch import BC, train
+
+    log = tiny(Discrete)
+    algorithms = [BC(steps=30, hidden=(4,), batch_size=8)]
+    watch = evaluation.Evaluations(
+        [(algorithms[0], seed) for seed in range(2)], log, Matching, every=10, episodes=4, path=tmp_path / "e.jsonl"
+    )
+    return train(algorithms, log, seeds=2, out=tmp_path / out, every=10, listeners=[watch], **how), watch
+
+
+class Matching(World):
+    observation_space, action_space = spaces.Box(0, 1000, (3,)), spaces.Discrete(4)
+
+    def see(self):
+        return np.array([self.seed_, self.t, 1], np.float32)
+
+
+def test_training_is_watched_in_an_environment(tmp_path):
+    runs, watch = curve(tmp_path, "a")
+    assert [point["step"] for point in watch.points] == [10, 20, 30]
+    final = evaluate([run.policy for run in runs], Matching, episodes=4)
+    np.testing.assert_array_equal(watch.points[-1]["returns"], final.returns)
+    assert evaluation.read_lines(tmp_path / "e.jsonl") == watch.points
+    last, best = evaluation.last_and_best(watch.points)
+    np.testing.assert_array_equal(last, final.returns.mean(axis=1))
+    assert (best >= last).all()
+
+
+def test_last_and_best_by_hand():
+    points = [{"returns": [[1, 3], [0, 0]]}, {"returns": [[5, 7], [4, 2]]}, {"returns": [[2, 2], [9, 1]]}]
+    last, best = evaluation.last_and_best(points)
+    assert last.tolist() == [2, 5] and best.tolist() == [6, 5]
+    last, best = evaluation.last_and_best(points, lambda returns: 10 * returns)
+    assert last.tolist() == [20, 50]
+
+
+class Drawn(World):
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode=None):
+        super().__init__()
+        self.render_mode = render_mode
+
+    def render(self):
+        return np.full((4, 6, 3), 40 * self.t, np.uint8)
+
+
+def test_a_film(tmp_path):
+    from PIL import Image
+
+    gymnasium.register("Drawn-v0", Drawn)
+    assert evaluation.film(raw(Discrete, 2, 6), "Drawn-v0", tmp_path / "film.gif", seed=2) == 3
+    assert evaluation.film(raw(Discrete, 2, 6), "Drawn-v0", tmp_path / "short.gif", seed=4, frames=2) == 2
+    with Image.open(tmp_path / "film.gif") as film:
+        assert (film.n_frames, film.size) == (3, (6, 4))
+    gymnasium.register("Silent-v0", lambda render_mode=None: World())
+    with pytest.raises(ValueError, match="'Silent-v0' does not render pictures"):
+        evaluation.film(raw(Discrete, 2, 6), "Silent-v0", tmp_path / "none.gif")
+
+
+def test_observations_of_several_parts_lie_side_by_side():
+    gymnasium.register("Parts-v0", lambda: Parts())
+    world = evaluation.gym_maker("Parts-v0")()
+    assert world.observation_space.shape == (3,)
+    np.testing.assert_array_equal(world.reset()[0], [1, 5, 6])
+    world.close()
+
+
+class Parts(World):
+    observation_space = spaces.Dict({"b": spaces.Box(0, 10, (2,)), "a": spaces.Box(0, 10, (1,))})
+
+    def see(self):
+        return {"b": np.array([5, 6], np.float32), "a": np.array([1], np.float32)}

@@ -17,9 +17,9 @@ import topstitch
 from topstitch import store, testing
 from topstitch.algos import find
 from topstitch.core import Box
+from topstitch.disk import BadFile
 from topstitch.listeners import checkpoints
 from topstitch.runs import load_runs, resume, train
-from topstitch.store import BadFile
 
 SMALL = find("td3bc")(hidden=(8,), batch_size=8, steps=10)
 HOW = dict(seeds=2, every=2, checkpoint_seconds=0.0, keep=3)

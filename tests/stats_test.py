@@ -1,12 +1,14 @@
 """Means and intervals against arithmetic, SciPy, and their own promise of coverage."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from topstitch.stats import Interval, interquartile_mean, mean_interval, stratified_interval
+from topstitch.stats import D4RL, Interval, d4rl_scale, d4rl_score, interquartile_mean, mean_interval, stratified_interval
 
 
 def test_mean_interval_by_hand():
@@ -105,3 +107,38 @@ def test_intervals_cover():
 
 def test_intervals_read_well():
     assert str(Interval(1.23456, 1, 2)) == "1.235 [1.000, 2.000]"
+
+
+# D4RL's scale ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("env", "task"),
+    [
+        ("Hopper-v5", "hopper"), ("HalfCheetah-v2", "halfcheetah"), ("gymnasium_robotics:AdroitHandDoor-v1", "door"), ("Ant-v5", "ant"),
+        ("D4RL/door/human-v2", "door"), ("mujoco/walker2d/medium-v0", "walker2d"), ("FrankaKitchen-v1", "kitchen"), ("AdroitHandPenSparse-v1", None),
+        ("CartPole-v1", None), ("AntMaze_UMaze-v4", None), ("InvertedPendulum-v5", None),
+    ],
+)  # fmt: skip
+def test_environments_of_d4rl_are_known(env, task):
+    assert d4rl_scale(env) == (None if task is None else D4RL[task])
+
+
+def test_d4rl_scores():
+    low, high = D4RL["hopper"]
+    np.testing.assert_allclose(d4rl_score("Hopper-v5", [low, high, (low + high) / 2]), [0, 100, 50])
+    assert d4rl_score("CartPole-v1", [1.0]) is None
+
+
+def test_d4rl_scale_is_that_of_the_reference(shared_reference):
+    for name, entry in shared_reference.items():
+        if name.split("-")[0] in D4RL:
+            assert D4RL[name.split("-")[0]] == (entry["ref_min"], entry["ref_max"]), name
+
+
+@pytest.fixture
+def shared_reference():
+    path = Path(__file__).parents[2] / "shared" / "reference" / "d4rl_reference_scores.json"
+    if not path.is_file():
+        pytest.skip("the reference scores are not here")
+    return json.loads(path.read_text())

@@ -17,8 +17,9 @@ from safetensors.numpy import save
 from topstitch import store, testing
 from topstitch.algos import ALGORITHMS, find
 from topstitch.core import Box, Discrete, Policy
+from topstitch.disk import BadFile
 from topstitch.loop import Progress, begin, line_up
-from topstitch.store import BadFile, load_checkpoint, load_policy, save_checkpoint, save_policy
+from topstitch.store import load_checkpoint, load_policy, save_checkpoint, save_policy
 
 SMALL = dict(hidden=(8,), batch_size=8, steps=7)
 EXTRA = {"sac_n": dict(critics=3), "cql": dict(actions_sampled=2)}
@@ -346,7 +347,7 @@ def test_a_killed_write_leaves_nothing_under_the_name(tmp_path):
     """The process ends at once, nobody cleans up: what is left behind has a name that nobody reads."""
     script = """if True:
         import os, sys
-        from topstitch.store import write_bytes
+        from topstitch.disk import write_bytes
         os.replace = lambda *_: os._exit(9)
         write_bytes(sys.argv[1], b"half")
     """

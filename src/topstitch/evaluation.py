@@ -3,16 +3,20 @@
 import contextlib
 import dataclasses
 import functools as ft
+import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .core import Discrete, Policy, Spec
+from .core import Discrete, Markov, Policy, Spec
 from .data import Raw, RawMarkov
-from .loop import stack
+from .data.view import drawn
+from .disk import write_bytes
+from .loop import Progress, line_up, stack, unstack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,25 @@ class Evaluation:
     "(policies, episodes) int."
     success: np.ndarray | None
     "(policies, episodes) bool where the environment reports it, in `info['success']` or `info['is_success']`."
+
+
+class Step(NamedTuple):
+    """One decision, as `play` tells it to whoever watches: raw units, in the order of the episode."""
+
+    policy: int
+    episode: int
+    obs: Any
+    action: Any
+    log_prob: float
+    "Of `action` (for a `Box`, its density per raw unit); NaN where it is not known: a policy with memory, or the greedy action of a `Box`."
+    mask: Any
+    "The actions that were allowed, or None."
+    reward: float
+    terminated: bool
+    truncated: bool
+    next_obs: Any
+    next_mask: Any
+    info: dict
 
 
 def evaluate(
@@ -57,8 +80,16 @@ def evaluate(
         return play(policies, worlds, episodes, seed, greedy, tell)
 
 
-def play(policies: list[Policy], worlds: list[list], episodes: int, seed: int, greedy: bool, tell: Callable) -> Evaluation:
-    """All episodes of `evaluate`; `worlds` are its environments by policy and lane."""
+def play(
+    policies: list[Policy],
+    worlds: list[list],
+    episodes: int,
+    seed: int,
+    greedy: bool,
+    tell: Callable = lambda done, total: None,
+    watch: Callable[[Step], None] | None = None,
+) -> Evaluation:
+    """All episodes of `evaluate`; `worlds` are its environments by policy and lane. `watch` is told every step."""
     lanes = len(worlds[0])
     shape = (len(policies), lanes)
     returns, lengths = np.zeros((len(policies), episodes)), np.zeros((len(policies), episodes), int)
@@ -76,16 +107,24 @@ def play(policies: list[Policy], worlds: list[list], episodes: int, seed: int, g
     carry, t, done, key = begin(stacked, shape=shape), 0, 0, jax.random.key(seed)
     discrete = isinstance(worlds[0][0].observation_space, gym().spaces.Discrete)
     while (current < episodes).any():
-        now = np.array([[int(o) if discrete else np.ravel(o) for o in row] for row in obs.tolist()], np.int32 if discrete else np.float32)
+        now = np.array([[int(o) if discrete else np.ravel(o) for o in row] for row in obs], np.int32 if discrete else np.float32)
         legal = None if masks[0, 0] is None else np.array(masks.tolist(), bool)
-        action, carry = act(stacked, carry, fresh, now, reward, legal, jax.random.fold_in(key, t), greedy=greedy)
-        action, t = np.asarray(action), t + 1
+        told = jax.random.fold_in(key, t)
+        action, log_prob, carry = act(stacked, carry, fresh, now, reward, legal, told, greedy=greedy, logged=watch is not None)
+        action, log_prob, t = np.asarray(action), np.asarray(log_prob), t + 1
         fresh[:] = False
         for p, lane in zip(*np.nonzero(current < episodes)):
             world, i = worlds[p][lane], current[p, lane]
             chosen = action[p, lane] if action.ndim == 2 else action[p, lane].reshape(world.action_space.shape)
-            obs[p, lane], earned, terminated, truncated, info = world.step(int(chosen) if chosen.ndim == 0 else chosen)
+            chosen = int(chosen) if chosen.ndim == 0 else chosen
+            before, allowed = obs[p, lane], masks[p, lane]
+            obs[p, lane], earned, terminated, truncated, info = world.step(chosen)
             reward[p, lane] = earned
+            if watch is not None:
+                after = obs[p, lane], info.get("action_mask")
+                watch(
+                    Step(p, int(i), before, chosen, float(log_prob[p, lane]), allowed, float(earned), terminated, truncated, *after, info)
+                )
             if "action_mask" in info or not (terminated or truncated):  # nothing needs to be legal behind the end
                 masks[p, lane] = info.get("action_mask")
             returns[p, i] += float(earned)
@@ -109,16 +148,100 @@ def begin(policies, *, shape: tuple[int, int]):
     return jax.vmap(lambda policy: jax.tree.map(lanes, policy.start()), axis_size=shape[0])(policies)  # a policy may hold no array
 
 
-@ft.partial(jax.jit, static_argnames="greedy")
-def act(policies, carry, fresh, obs, reward, mask, key, *, greedy: bool):
-    """One action for every policy and lane; where `fresh`, from the memory of a new episode."""
+@ft.partial(jax.jit, static_argnames=("greedy", "logged"))
+def act(policies, carry, fresh, obs, reward, mask, key, *, greedy: bool, logged: bool = False):
+    """One action for every policy and lane, and its log-probability if `logged`; where `fresh`, from the memory of a new episode."""
 
     def one(policy, carry, fresh, obs, reward, mask, key):
         carry = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), policy.start(), carry)
-        return policy.act(carry, obs, reward, mask=mask, key=None if greedy else key)
+        if logged and not greedy and isinstance(policy, Markov):
+            return *drawn(policy(obs, mask), key), carry
+        action, carry = policy.act(carry, obs, reward, mask=mask, key=None if greedy else key)
+        certain = logged and isinstance(policy, Markov) and jnp.issubdtype(action.dtype, jnp.integer)
+        return action, jnp.float32(0 if certain else jnp.nan), carry
 
     lanes = jax.vmap(one, in_axes=(None, 0, 0, 0, 0, 0, 0))
     return jax.vmap(lanes)(policies, carry, fresh, obs, reward, mask, jax.random.split(key, fresh.shape))
+
+
+class Evaluations:
+    """Listens to training: how the policies of all runs do in an environment, every `every` steps of the last stage and at its end.
+
+    `runs` and `log` are those of the training (of the log, only `policy` is used). `points` holds one dict a moment: `step`, `returns` and `lengths` (runs, episodes),
+    `success` where the environment reports it, and `believes`, what the critics say ("critic/q"), where there is one. Kept in the
+    file `path`, one JSON line a moment: training that goes on forgets what came after the step from which it does.
+    """
+
+    def __init__(self, runs, log: Any, env: str | Callable[[], Any], *, every: int, episodes: int = 10, seed: int = 0,
+                 greedy: bool = True, lanes: int = 10, path: str | Path | None = None):  # fmt: skip
+        self.log, self.env, self.every = log, env, every
+        self.how = dict(episodes=episodes, seed=seed, greedy=greedy, lanes=lanes)
+        self.stages = [stage.steps for stage in runs[0][0].stages()]
+        self.algorithms, _ = line_up(runs)
+        self.policies_of = jax.jit(jax.vmap(lambda algorithm, state: algorithm.policy(state)))
+        self.path = None if path is None else Path(path)
+        self.points: list[dict] = read_lines(self.path) if self.path is not None else []
+
+    def __call__(self, now: Progress, metrics):
+        last = len(self.stages) - 1
+        over = now.step == self.stages[last]
+        if now.stage != last or (now.step % self.every and not over):
+            return
+        policies = jax.device_get(self.policies_of(self.algorithms, jax.device_get(now.states)))
+        seen = evaluate([self.log.policy(policy) for policy in unstack(policies, len(now.faults))], self.env, **self.how)
+        believes = metrics.get("critic/q")
+        point = {"step": now.step, "returns": seen.returns.tolist(), "lengths": seen.lengths.tolist(),
+                 "success": None if seen.success is None else seen.success.tolist(),
+                 "believes": None if believes is None else [float(b) if np.isfinite(b) else None for b in believes]}  # fmt: skip
+        self.points = [*(p for p in self.points if p["step"] < now.step), point]
+        if self.path is not None:
+            write_bytes(self.path, "".join(json.dumps(p) + "\n" for p in self.points).encode())
+
+
+def read_lines(path: Path) -> list[dict]:
+    """The points that `Evaluations` kept; none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def last_and_best(
+    points: Sequence[dict], score: Callable[[np.ndarray], np.ndarray] = lambda returns: returns
+) -> tuple[np.ndarray, np.ndarray]:
+    """By run, the mean score at the last moment of `Evaluations.points`, and at the best one.
+
+    The best is chosen by the same episodes that score it, in an environment that whoever has only a log does not have: it is too
+    high, and stands beside the last for comparison with papers that report it.
+    """
+    means = np.array([score(np.asarray(point["returns"], np.float64)).mean(axis=1) for point in points])
+    return means[-1], means.max(axis=0)
+
+
+def film(policy: Policy, env: str, path: str | Path, *, seed: int = 0, greedy: bool = True, frames: int = 500) -> int:
+    """One episode of a policy as a moving picture (GIF, at most `frames` frames). Returns how many there are.
+
+    An error where the environment does not render.
+    """
+    import io
+
+    from PIL import Image
+
+    world = gym_maker(env, render_mode="rgb_array")()
+    require_fit(policy, world)
+    shown: list = []
+
+    def keep(step: Step):
+        if len(shown) < frames:
+            try:
+                shown.append(Image.fromarray(np.asarray(world.render())))
+            except (NotImplementedError, AttributeError, TypeError):  # there is no picture, or it is none
+                raise ValueError(f"{env!r} does not render pictures, so there is nothing to film.") from None
+
+    with contextlib.closing(world):
+        play([policy], [[world]], 1, seed, greedy, watch=keep)
+        rate = world.metadata.get("render_fps", 30)
+    content = io.BytesIO()
+    shown[0].save(content, format="GIF", save_all=True, append_images=shown[1:], duration=max(20, round(1000 / rate)), loop=0)
+    write_bytes(path, content.getvalue())
+    return len(shown)
 
 
 def gym():
@@ -129,17 +252,25 @@ def gym():
     return gymnasium
 
 
-def gym_maker(name: str) -> Callable[[], Any]:
-    """Makes environments of a registered id; an error that says what to do where it is not known."""
+def gym_maker(name: str, **how) -> Callable[[], Any]:
+    """Makes environments of a registered id; an error that says what to do where it is not known. Observations of several parts
+    are laid side by side, in the order of the space (Gymnasium sorts the keys of a Dict)."""
     gymnasium = gym()
+
+    def make():
+        world = gymnasium.make(name, **how)
+        parts = isinstance(world.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple))
+        return gymnasium.wrappers.FlattenObservation(world) if parts else world
+
     try:
-        gymnasium.make(name).close()
+        make().close()
     except gymnasium.error.Error as error:
-        raise ValueError(f"Gymnasium cannot make {name!r}: {error}") from None
+        advice = "An id of a package that registers its own is written PACKAGE:ID, for example gymnasium_robotics:AdroitHandDoor-v1."
+        raise ValueError(f"Gymnasium cannot make {name!r}: {error} {advice}") from None
     except ImportError as error:
         advice = "For MuJoCo tasks: pip install 'topstitch[mujoco]'"
         raise ImportError(f"{name!r} needs a package that is not installed ({error}). {advice}") from None
-    return lambda: gymnasium.make(name)
+    return make
 
 
 def require_fit(policy: Policy, env) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .disk import BadFile, write_bytes
 from .loop import Progress
-from .store import BadFile, load_checkpoint, save_checkpoint, write_bytes
+from .store import load_checkpoint, save_checkpoint
 
 
 class Bar:

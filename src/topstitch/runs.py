@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ import numpy as np
 from . import __version__, algos
 from .core import Algorithm, Policy
 from .data import Episodes
+from .disk import BadFile, write_json
 from .listeners import Bar, Checkpoints, Jsonl, Last, TensorBoard, newest
-from .loop import CEILING, Fault, Listener, common, unstack
+from .loop import CEILING, Fault, Listener, Progress, common, unstack
 from .loop import train as loop
-from .store import BadFile, load_policy, save_policy, write_json
+from .store import load_policy, save_policy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,8 @@ def train(
     folder, now, own, kept = None if out is None else Path(out), None, list[Listener](), []
     with contextlib.ExitStack() as after:
         if folder is not None:
-            config = describe(runs, data)
+            seen = {"source": data.source, "fingerprint": data.fingerprint(), "episodes": len(data), "steps": data.steps}
+            config = described(runs, seen)
             claim(folder, config, resume)
             mark = config["data"]["fingerprint"]
             if resume and (folder / "finished.json").is_file():
@@ -118,14 +120,20 @@ def train(
         if progress or (progress is None and sys.stderr.isatty()):
             shown.append(after.enter_context(Bar(stages, len(runs), label)))
         now = loop(runs, prepared, every=every, listeners=[*own, last, *shown, *listeners], resume=now, ceiling=ceiling)
+    return outcome(runs, now, last.of, data.policy, folder, None if folder is None else config)
+
+
+def outcome(runs, now: Progress, metrics, raw: Callable[[Policy], Policy], folder: Path | None, config: dict | None) -> Runs:
+    """What was learned, and, with a folder, its policies and the mark that it is finished. `raw` brings policies to raw units."""
+    states = unstack(now.states, len(runs))
     done = Runs(
         (
-            Run(algorithm, seed, data.policy(jax.device_get(algorithm.policy(state))), fault, last.of[i])
-            for i, ((algorithm, seed), state, fault) in enumerate(zip(runs, unstack(now.states, len(runs)), now.faults))
+            Run(algorithm, seed, raw(jax.device_get(algorithm.policy(state))), fault, metrics[i])
+            for i, ((algorithm, seed), state, fault) in enumerate(zip(runs, states, now.faults))
         ),
         folder,
     )
-    if folder is not None:
+    if folder is not None and config is not None:
         for i, run in enumerate(done):
             about = {"algorithm": name_of(run.algorithm), "fields": fields_of(run.algorithm), "seed": run.seed, "data": config["data"]}
             save_policy(folder / "policy" / f"{i}.safetensors", run.policy, about)
@@ -194,13 +202,13 @@ def algorithm_of(run: dict) -> Algorithm:
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in run["fields"].items()})
 
 
-def describe(runs, data: Episodes) -> dict:
-    """What `config.json` says: everything that fixes the outcome."""
+def described(runs, data: dict) -> dict:
+    """What `config.json` says: everything that fixes the outcome. `data`: source, fingerprint, episodes, steps."""
     return {
         "topstitch": __version__,
         "jax": jax.__version__,
         "backend": jax.default_backend(),
-        "data": {"source": data.source, "fingerprint": data.fingerprint(), "episodes": len(data), "steps": data.steps},
+        "data": data,
         "runs": [{"algorithm": name_of(algorithm), "fields": fields_of(algorithm), "seed": seed} for algorithm, seed in runs],
     }
 

@@ -1,5 +1,6 @@
 """Means and intervals over seeds and tasks."""
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -50,3 +51,26 @@ def stratified_interval(
     drawn = [task[rng.integers(len(task), size=(resamples, len(task)))] for task in tasks]
     low, high = np.quantile(statistic(np.concatenate(drawn, axis=-1), axis=-1), [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, float(low), float(high))
+
+
+D4RL = {
+    "halfcheetah": (-280.178953, 12135.0), "hopper": (-20.272305, 3234.3), "walker2d": (1.629008, 4592.3), "ant": (-325.6, 3879.7),
+    "door": (-56.512833, 2880.5693087298737), "hammer": (-274.856578, 12794.134825156867), "pen": (96.262799, 3076.8331017826877),
+    "relocate": (-6.425911, 4233.877797728884), "kitchen": (0.0, 4.0),
+}  # fmt: skip
+"The returns of a random and of an expert policy that D4RL scores by: `infos.py` of https://github.com/Farama-Foundation/D4RL."
+
+
+def d4rl_scale(env: str) -> tuple[float, float] | None:
+    """(random, expert) return of the D4RL task that an environment's id names: "Hopper-v5", "AdroitHandDoor-v1", "D4RL/door/human-v2"."""
+    words = re.findall(r"[a-z]+[a-z0-9]*", env.split(":")[-1].lower().replace("adroithand", "").replace("franka", ""))
+    return next((D4RL[word] for word in words if word in D4RL), None)
+
+
+def d4rl_score(env: str, returns) -> np.ndarray | None:
+    """100 × (return - random) / (expert - random): Fu et al. 2020, https://arxiv.org/abs/2004.07219. None where D4RL has no such task.
+
+    D4RL's returns were measured in older versions of the environments: with others the score is a scale, not a comparison.
+    """
+    scale = d4rl_scale(env)
+    return None if scale is None else 100 * (np.asarray(returns, np.float64) - scale[0]) / (scale[1] - scale[0])

@@ -112,4 +112,5 @@ def test_interrupted_from_the_keyboard(here):
     assert process.returncode == 130, err
     assert "interrupted. What was learned is kept: the same command with --resume goes on." in err and "Traceback" not in err
     last = json.loads((here / "runs" / "metrics.jsonl").read_text().splitlines()[-1])
-    assert f"0-{last['step']:010d}.safetensors" in [path.name for path in (here / "runs" / "checkpoints").iterdir()]
+    kept = [path.name for path in (here / "runs" / "checkpoints").iterdir()]  # the signal may come between a line and its checkpoint
+    assert {f"0-{last['step'] - lost:010d}.safetensors" for lost in (0, 10)} & set(kept)

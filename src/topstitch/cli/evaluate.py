@@ -13,8 +13,9 @@ from .roles import Json, role
 
 ABOUT = """Let trained policies act in a Gymnasium environment, and report their returns.
 
-example:
-  topstitch evaluate runs/iql runs/td3bc --env Hopper-v5 --episodes 20"""
+examples:
+  topstitch evaluate runs/iql runs/td3bc --env Hopper-v5 --episodes 20
+  topstitch evaluate runs/iql --env Hopper-v5 --video films"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Options:
     "Episode i starts from seed + i, for every policy."
     stochastic: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     "Sample actions instead of taking the most likely."
+    video: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
+    "Also film the first episode of every policy (GIF), where the environment renders."
     json: Json = False
 
 
@@ -43,9 +46,9 @@ def main(argv: list[str]) -> None:
     from rich.progress import Progress
     from rich.table import Column, Table
 
-    from ..evaluation import evaluate
+    from ..evaluation import evaluate, film, last_and_best, read_lines
     from ..runs import load_runs
-    from ..stats import mean_interval
+    from ..stats import d4rl_score, interquartile_mean, mean_interval, stratified_interval
     from ..store import load_policy
 
     rows = []
@@ -58,24 +61,41 @@ def main(argv: list[str]) -> None:
                 policies, options.env, episodes=options.episodes, seed=options.seed, greedy=not options.stochastic,
                 tell=lambda done, total: bar.update(task, completed=done),
             )  # fmt: skip
-        per_policy = seen.returns.mean(axis=1)
-        interval = mean_interval(per_policy)
-        rows.append({
+        each, known = seen.returns.mean(axis=1), lambda x: None if np.isnan(x) else float(x)
+        interval, middle = mean_interval(each), stratified_interval([each])
+        row = {
             "runs": place, "env": options.env, "episodes": options.episodes, "policies": len(policies), "mean": interval.value,
-            "low": None if np.isnan(interval.low) else interval.low, "high": None if np.isnan(interval.high) else interval.high,
-            "per_policy": per_policy.tolist(), "length": float(seen.lengths.mean()),
-            "success": None if seen.success is None else float(seen.success.mean()),
-        })  # fmt: skip
+            "low": known(interval.low), "high": known(interval.high), "interquartile_mean": float(interquartile_mean(each)),
+            "interquartile_low": known(middle.low), "interquartile_high": known(middle.high), "per_policy": each.tolist(),
+            "length": float(seen.lengths.mean()), "success": None if seen.success is None else float(seen.success.mean()),
+        }  # fmt: skip
+        if (scores := d4rl_score(options.env, each)) is not None:
+            row |= {"normalised": float(scores.mean()), "normalised_per_policy": scores.tolist()}
+        if Path(place).is_dir() and (points := read_lines(Path(place) / "evaluations.jsonl")):
+            last, best = last_and_best(points)
+            row |= {"during_training": {"last": last.tolist(), "best": best.tolist()}}
+        if options.video is not None:
+            for i, policy in enumerate(policies):
+                path = Path(options.video) / f"{Path(place).stem}-{i}.gif"
+                frames = film(policy, options.env, path, seed=options.seed, greedy=not options.stochastic)
+                print(f"{path}: {frames} frames", file=sys.stderr)
+        rows.append(row)
     if options.json:
         print(json.dumps(rows, indent=1))
         return
-    columns = [Column("runs", overflow="fold"), "return", "95 % over policies", "by policy", "length"]
-    if succeeds := any(row["success"] is not None for row in rows):
-        columns.append("success")
-    shown = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    columns = [Column("runs", overflow="fold"), "return", "95 % over policies", "middle half", "by policy", "length"]
+    extra = {"success": lambda row: f"{row['success']:.0%}", "normalised": lambda row: f"{row['normalised']:.1f}"}
+    extra = {name: show for name, show in extra.items() if any(row.get(name) is not None for row in rows)}
+    shown = Table(*columns, *(name if name == "success" else "D4RL scale" for name in extra), box=None, header_style="bold", pad_edge=False)
     for row in rows:
         between = "one policy" if row["low"] is None else f"{row['low']:,.1f} to {row['high']:,.1f}"
-        success = ["" if row["success"] is None else f"{row['success']:.0%}"] if succeeds else []
-        each = " ".join(f"{x:,.1f}" for x in row["per_policy"])
-        shown.add_row(row["runs"], f"{row['mean']:,.1f}", between, each, f"{row['length']:,.0f}", *success)
-    Console(highlight=False).print(shown)
+        more = ["" if row.get(name) is None else show(row) for name, show in extra.items()]
+        by = " ".join(f"{x:,.1f}" for x in row["per_policy"])
+        shown.add_row(row["runs"], f"{row['mean']:,.1f}", between, f"{row['interquartile_mean']:,.1f}", by, f"{row['length']:,.0f}", *more)
+    console = Console(highlight=False)
+    console.print(shown)
+    for row in rows:
+        if during := row.get("during_training"):
+            mean = lambda which, during=during: sum(during[which]) / len(during[which])
+            console.print(f"{row['runs']}, during its training: last {mean('last'):,.1f}; best {mean('best'):,.1f}, chosen by the same episodes "
+                          "that score it, so too high.", markup=False)  # fmt: skip

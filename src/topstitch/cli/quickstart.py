@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
     from ..loop import stack
     from ..runs import train
     from ..stats import mean_interval
-    from ..store import write_json
+    from ..disk import write_json
 
     say = Console(file=sys.stderr, highlight=False).print
     say(f"[bold]Reading[/] {task.stays_path().name} by its columns: " + ", ".join(f"{role}={name}" for role, name in task.ROLES.items()))
@@ -85,7 +85,7 @@ class Curve:
     def __call__(self, now, metrics):
         import jax
 
-        from ..store import write_json
+        from ..disk import write_json
 
         policies = jax.vmap(self.algorithm.policy)(now.states)
         believes = metrics.get("critic/q")
@@ -145,7 +145,7 @@ def picture(path: Path, known: dict, rows: list[dict], curves: dict) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    from ..store import write_bytes
+    from ..disk import write_bytes
 
     ink, grey, accent, warm = "#1d2126", "#858c94", "#0f5aa6", "#a1440c"
     plt.rcParams.update(

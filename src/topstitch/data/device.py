@@ -99,13 +99,15 @@ class Ring(eqx.Module):
     at: Int[Array, ""]
     "Where the next row goes."
     size: Int[Array, ""]
+    view: View
+    spec: Spec = static()
 
     @classmethod
     def empty(cls, like, capacity: int) -> "Ring":
         """A ring for rows like those that `like` draws."""
         row = jax.eval_shape(lambda: like.draw(1, key=jax.random.key(0)))
         store = jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape[1:]), x.dtype), row)
-        return cls(store, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+        return cls(store, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), like.view, like.spec)
 
     def push(self, rows: Batch, valid: Bool[Array, " n"] | None = None) -> "Ring":
         """Write the rows marked valid, in order; at most `capacity` at a time."""
@@ -114,7 +116,7 @@ class Ring(eqx.Module):
         place = jnp.where(valid, (self.at + jnp.cumsum(valid) - 1) % capacity, capacity)  # one past the end is dropped
         store = jax.tree.map(lambda x, new: x.at[place].set(new, mode="drop"), self.store, rows)
         count = valid.sum(dtype=jnp.int32)
-        return Ring(store, (self.at + count) % capacity, jnp.minimum(self.size + count, capacity))
+        return Ring(store, (self.at + count) % capacity, jnp.minimum(self.size + count, capacity), self.view, self.spec)
 
     def draw(self, n: int, *, key) -> Batch:
         return self.store[jax.random.randint(key, (n,), 0, jnp.maximum(self.size, 1))]

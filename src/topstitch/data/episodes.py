@@ -170,6 +170,44 @@ class Episodes:
         order = np.random.default_rng(seed).permutation(len(self))
         return self.take(np.sort(order[held:])), self.take(np.sort(order[:held]))
 
+    @classmethod
+    def join(cls, *logs: "Episodes", source: str | None = None) -> "Episodes":
+        """One log after another. They must be of the same spaces, seen the same way, and hold the same columns.
+
+        Episodes keep their `ids` where all logs have them and none comes twice; else they are numbered anew.
+        """
+        first, where = logs[0], source or " + ".join(dict.fromkeys(log.source for log in logs))
+        for log in logs[1:]:
+            for what, a, b in (
+                ("spaces", first.spec, log.spec),
+                ("columns", sorted(first.columns()), sorted(log.columns())),
+                ("view", [np.asarray(x).tolist() for x in jax.tree.leaves(first.view)], [np.asarray(x).tolist() for x in jax.tree.leaves(log.view)]),
+            ):  # fmt: skip
+                if a != b:
+                    raise BadData(f"{where}: logs to be joined must have the same {what}, but {first.source} has {a} and {log.source} has {b}. "
+                                  "Read them with the same roles and bounds, and normalise after joining.")  # fmt: skip
+        columns = {name: np.concatenate([log.columns()[name] for log in logs]) for name in first.columns()}
+        info = {name.removeprefix("info/"): columns.pop(name) for name in list(columns) if name.startswith("info/")}
+        before = np.cumsum([0, *(log.steps for log in logs[:-1])])
+        ids = None
+        if all(log.ids is not None for log in logs):
+            ids = np.concatenate([log.ids for log in logs])
+            ids = ids if len(np.unique(ids)) == len(ids) else None
+        notes = tuple(dict.fromkeys(note for log in logs for note in log.notes))
+        return dataclasses.replace(
+            first, **columns, stops=np.concatenate([log.stops + start for log, start in zip(logs, before)]), ids=ids, info=info, source=where, notes=notes
+        )  # fmt: skip
+
+    def head(self, steps: int) -> "Episodes":
+        """The first `steps` steps. An episode that is cut there counts as truncated: what came next is still known."""
+        if steps >= self.steps:
+            return self
+        whole = int(np.searchsorted(self.stops, steps))  # episodes that end before the cut, which falls into the next
+        columns = {name: column[:steps] for name, column in self.columns().items()}
+        info = {name.removeprefix("info/"): columns.pop(name) for name in list(columns) if name.startswith("info/")}
+        ids = None if self.ids is None else self.ids[: whole + 1]
+        return dataclasses.replace(self, **columns, stops=np.append(self.stops[:whole], steps), ids=ids, info=info)
+
     # views ----------------------------------------------------------------------------------------------------------
 
     def normalised(

@@ -9,6 +9,7 @@ from pathlib import Path
 from .episodes import BadData, Episodes
 from .formats import existing, hdf5, suffix
 
+LOG = ".log.safetensors"
 HDF5 = (".hdf5", ".h5", ".hdf")
 MINARI_ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 
@@ -20,6 +21,7 @@ def read(source, **roles) -> Episodes:
       see `formats.table.read_table`.
     * HDF5 (.hdf5 .h5): the layout of D4RL, or that of d3rlpy 1, told apart by the names of their arrays.
     * .npz: OGBench; `reward=` gives its rewards.
+    * .log.safetensors: a log that topstitch wrote, as it was.
     * A Minari id such as `"D4RL/door/human-v2"`, or the folder of one; `download=True` fetches what is not there.
 
     Formats other than tables know their own columns: roles are an error there. Anything that cannot be read raises `BadData`.
@@ -61,13 +63,17 @@ def _reader(source) -> tuple[Callable[..., Episodes], object]:
         from .formats.ogbench import read_ogbench
 
         return read_ogbench, path
+    if path.name.endswith(LOG):
+        from .formats.log import read_log
+
+        return read_log, path
     from .formats.files import SUFFIXES
     from .formats.table import read_table
 
     if ending in SUFFIXES:
         return read_table, path
     raise BadData(f"{path}: files that end in {ending or 'nothing'!r} are not read. Read are tables ({' '.join(SUFFIXES)}), "
-                  f"HDF5 of D4RL or d3rlpy ({' '.join(HDF5)}), OGBench (.npz), and Minari ids or folders.")  # fmt: skip
+                  f"HDF5 of D4RL or d3rlpy ({' '.join(HDF5)}), OGBench (.npz), logs of topstitch ({LOG}), and Minari ids or folders.")  # fmt: skip
 
 
 def _of_hdf5(path: Path) -> tuple[Callable[..., Episodes], object]:

@@ -1,0 +1,58 @@
+"""Our own file of a log: every column of `Episodes` as it is, its view and its notes. For caches, shards and handing logs on."""
+
+import dataclasses
+import os
+from typing import Any
+
+import numpy as np
+
+from ...core import Box, Discrete, Spec
+from ...disk import BadFile, read, write
+from ..episodes import BadData, Episodes
+from ..view import Affine, View
+from . import existing
+
+SPACES = {"Box": Box, "Discrete": Discrete}
+
+
+def write_log(path: str | os.PathLike, log: Episodes) -> None:
+    """All of a log in one file, whole or not at all. The same log gives the same bytes."""
+    arrays = {name: np.asarray(column) for name, column in log.columns().items()} | {"stops": log.stops}
+    for name, affine in _views(log.view).items():
+        arrays |= {f"view/{name}/shift": np.asarray(affine.shift), f"view/{name}/scale": np.asarray(affine.scale)}
+    ids = None
+    if log.ids is not None:
+        ids = [x.item() if isinstance(x, np.generic) else x for x in log.ids]
+    space = lambda kind: [type(kind).__name__, kind.size]
+    spec = {"obs": space(log.spec.obs), "action": space(log.spec.action)}
+    write(path, "log", arrays, {"spec": spec, "ids": ids, "source": log.source, "notes": list(log.notes)})
+
+
+def read_log(path: str | os.PathLike) -> Episodes:
+    """What `write_log` wrote. Raises `BadData` where the file is damaged, foreign, or does not hold a sound log."""
+    path = existing(path)
+    try:
+        arrays, content = read(path, "log")
+        spec = Spec(**{part: SPACES[kind](int(size)) for part, (kind, size) in content["spec"].items()})
+        info = {name.removeprefix("info/"): arrays.pop(name) for name in list(arrays) if name.startswith("info/")}
+        parts = {name: Affine(arrays.pop(f"view/{name}/shift"), arrays.pop(f"view/{name}/scale")) for name in _seen(arrays)}
+        ids, notes = content["ids"], tuple(map(str, content["notes"]))
+        known = {field.name for field in dataclasses.fields(Episodes)}
+        if unknown := set(arrays) - known:
+            raise BadFile(f"{path} has columns that a log does not have: {sorted(unknown)}.")
+        return Episodes(
+            spec, **arrays, ids=None if ids is None else np.asarray(ids), info=info, view=View(**parts), source=str(content["source"]), notes=notes
+        )  # fmt: skip
+    except (BadFile, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BadData):
+            raise
+        said = str(error) if isinstance(error, BadFile) else f"{path} is not a log of this version of topstitch ({error!r})."
+        raise BadData(f"{said} Make it again.") from None
+
+
+def _views(view: View) -> dict[str, Any]:
+    return {name: affine for name in ("obs", "action", "reward") if (affine := getattr(view, name)) is not None}
+
+
+def _seen(arrays) -> list[str]:
+    return [name.split("/")[1] for name in arrays if name.startswith("view/") and name.endswith("/shift")]
