@@ -12,22 +12,26 @@ MAY = {
     "core": [],
     "ops": [],
     "nets": ["core", "ops"],
-    "data": ["core"],
+    "disk": [],
+    "data": ["core", "disk"],
     "worlds": ["core", "nets", "data"],
     "stats": [],
     "loop": ["core", "data"],
     "algos": ["core", "ops", "nets", "data", "worlds"],
-    "store": ["core", "loop"],
-    "evaluation": ["core", "data", "loop"],
-    "listeners": ["loop", "store"],
-    "runs": ["core", "data", "loop", "store", "listeners", "algos"],
-    "bench": ["core", "data", "algos", "worlds"],
+    "store": ["core", "disk", "loop"],
+    "evaluation": ["core", "data", "disk", "loop"],
+    "supply": ["core", "disk", "nets", "data"],
+    "collection": ["core", "disk", "nets", "data", "loop", "evaluation"],
+    "listeners": ["disk", "loop", "store"],
+    "runs": ["core", "data", "disk", "loop", "store", "listeners", "algos"],
+    "online": ["core", "data", "disk", "loop", "store", "listeners", "runs", "evaluation", "collection"],
+    "bench": ["core", "data", "disk", "algos", "worlds", "loop", "listeners", "runs", "stats", "evaluation", "collection", "supply"],
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
-    "cli": ["core", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "loop", "bench"],
+    "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection", "supply"],
     "__init__": ["algos", "data", "evaluation", "runs", "store"],
     "__main__": ["cli"],
 }
-SOLVERS_OF_SIMULATORS = {"gym", "gymnasium", "mujoco", "minari", "icu_sepsis", "tensorboardX"}
+SOLVERS_OF_SIMULATORS = {"gym", "gymnasium", "gymnasium_robotics", "mujoco", "minari", "ogbench", "ray", "icu_sepsis", "tensorboardX"}
 
 
 def files():

@@ -167,25 +167,26 @@ def act(policies, carry, fresh, obs, reward, mask, key, *, greedy: bool, logged:
 class Evaluations:
     """Listens to training: how the policies of all runs do in an environment, every `every` steps of the last stage and at its end.
 
-    `runs` and `log` are those of the training (of the log, only `policy` is used). `points` holds one dict a moment: `step`, `returns` and `lengths` (runs, episodes),
-    `success` where the environment reports it, and `believes`, what the critics say ("critic/q"), where there is one. Kept in the
-    file `path`, one JSON line a moment: training that goes on forgets what came after the step from which it does.
+    `runs` and `log` are those of the training (of the log, only `policy` is used). `points` holds one dict a moment: `step`, `returns`
+    and `lengths` (runs, episodes), `success` where the environment reports it, and `believes`, what the critics say ("critic/q"), where
+    there is one. Kept in the file `path`, one JSON line a moment: training that goes on forgets what came after the step from which it
+    does. `steps` is for training that consists of so many steps of the last stage alone.
     """
 
     def __init__(self, runs, log: Any, env: str | Callable[[], Any], *, every: int, episodes: int = 10, seed: int = 0,
-                 greedy: bool = True, lanes: int = 10, path: str | Path | None = None):  # fmt: skip
+                 greedy: bool = True, lanes: int = 10, path: str | Path | None = None, steps: int | None = None):  # fmt: skip
         self.log, self.env, self.every = log, env, every
         self.how = dict(episodes=episodes, seed=seed, greedy=greedy, lanes=lanes)
-        self.stages = [stage.steps for stage in runs[0][0].stages()]
+        stages = runs[0][0].stages()
+        self.last = (len(stages) - 1, stages[-1].steps) if steps is None else (0, steps)
         self.algorithms, _ = line_up(runs)
         self.policies_of = jax.jit(jax.vmap(lambda algorithm, state: algorithm.policy(state)))
         self.path = None if path is None else Path(path)
         self.points: list[dict] = read_lines(self.path) if self.path is not None else []
 
     def __call__(self, now: Progress, metrics):
-        last = len(self.stages) - 1
-        over = now.step == self.stages[last]
-        if now.stage != last or (now.step % self.every and not over):
+        stage, steps = self.last
+        if now.stage != stage or (now.step % self.every and now.step != steps):
             return
         policies = jax.device_get(self.policies_of(self.algorithms, jax.device_get(now.states)))
         seen = evaluate([self.log.policy(policy) for policy in unstack(policies, len(now.faults))], self.env, **self.how)

@@ -94,7 +94,8 @@ def train(
                 if halt is not None:
                     alive = spread(alive & ~jnp.concatenate([jnp.asarray(halt), jnp.zeros(idle, bool)]))
                     now = now._replace(alive=alive[:n])
-        states = spread(finish(algos, states, alive, data, keys, index=index))
+        end = finish if stage.compiled else finish_on_host
+        states = spread(end(algos, states, alive, data, keys, index=index))
         now = Progress(index + 1, 0, trim(states), now.alive, now.faults)
     return now
 
@@ -177,10 +178,19 @@ def finish(algos, states, alive, data, keys, *, index: int):
 
     def run(algo, state, alive, key):
         stage = algo.stages()[index]
-        done = stage.finish(state, data, key=jax.random.fold_in(stage_key(key, stage), 0x7FFFFFFF))
+        done = stage.finish(state, data, key=end_key(key, stage))
         return jax.tree.map(lambda new, old: jnp.where(alive, new, old), done, state)
 
     return jax.vmap(run)(algos, states, alive, keys)
+
+
+def finish_on_host(algos, states, alive, data, keys, *, index: int):
+    """The same for a stage that is not compiled."""
+    done = []
+    for algo, state, ok, key in zip(unstack(algos, len(keys)), unstack(states, len(keys)), np.asarray(alive), keys):
+        stage = algo.stages()[index]
+        done.append(stage.finish(state, data, key=end_key(key, stage)) if ok else state)
+    return stack(done)
 
 
 # one step --------------------------------------------------------------------------------------------------------------
@@ -196,6 +206,10 @@ def one_step(stage, state, data, step, key):
 
 def stage_key(key, stage):
     return jax.random.fold_in(key, zlib.crc32(stage.name.encode()) & 0x7FFFFFFF)
+
+
+def end_key(key, stage):
+    return jax.random.fold_in(stage_key(key, stage), 0x7FFFFFFF)
 
 
 def add(a, b):

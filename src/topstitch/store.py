@@ -61,6 +61,30 @@ def load_checkpoint(path: str | os.PathLike, runs, data, config: str = "") -> Pr
     return Progress(stage, step, states, jnp.asarray(alive), faults)
 
 
+def adopt(path: str | os.PathLike, states) -> dict[str, Any]:
+    """What a checkpoint holds, put into `states`: {"states", "alive", "faults"}. What it lacks stays as it is in `states`.
+
+    For going on with other settings than before: where these changed the optimiser, its memory of that part begins anew.
+    """
+    arrays, content = read(path, "checkpoint")
+    leaves, structure = jax.tree_util.tree_flatten_with_path(states)
+
+    def one(place, x):
+        held = arrays.get(name := "states" + jax.tree_util.keystr(place))
+        if held is None:
+            return x
+        if held.shape != x.shape or held.dtype != x.dtype:
+            raise BadFile(f"{name!r} is {held.dtype}{held.shape} in {path}, but {x.dtype}{x.shape} is needed: the nets are others.")
+        return jnp.asarray(held)
+
+    faults = tuple(None if fault is None else Fault(*fault) for fault in content["faults"])
+    return {
+        "states": jax.tree.unflatten(structure, [one(place, x) for place, x in leaves]),
+        "alive": jnp.asarray(arrays["alive"]),
+        "faults": faults,
+    }
+
+
 # policies ------------------------------------------------------------------------------------------------------------------
 
 PLAIN = {kind.__name__: kind for kind in (Box, Discrete, Spec)}

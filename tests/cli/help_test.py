@@ -9,7 +9,7 @@ import topstitch as package
 from topstitch import cli
 from topstitch.cli import COMMANDS
 
-HELP = [[*command.split(), "--help"] for command in ("train", "train td3bc", "evaluate", "algorithms", "data info", "cite")]
+HELP = [[*command.split(), "--help"] for command in ("train", "train td3bc", "evaluate", "bench", "algorithms", "data info", "cite")]
 
 
 def test_help_names_every_command(topstitch):

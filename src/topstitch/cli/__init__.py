@@ -7,9 +7,12 @@ import sys
 COMMANDS = {
     "quickstart": "the whole story on a shipped table of treatment logs, in a few minutes",
     "train": "learn policies from a log: topstitch train iql --data log.parquet …",
+    "finetune": "go on from offline runs by acting in an environment",
     "evaluate": "let trained policies act in a Gymnasium environment",
+    "bench": "named tasks: data, settings and numbers to stand beside",
+    "collect": "let a policy act in an environment, and keep the log",
     "algorithms": "what there is to choose from, with sources",
-    "data": "look at a log: topstitch data info log.csv …",
+    "data": "look at a log, or join several: topstitch data info log.csv …",
     "cite": "BibTeX of what a run used",
 }
 
@@ -65,7 +68,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"topstitch {argv[0]}: {error}", file=sys.stderr)
         return 2 if isinstance(error, Wrong) else 1
     except KeyboardInterrupt:
-        more = " What was learned is kept: the same command with --resume goes on." if argv[0] == "train" else ""
+        done = {"train": "learned", "bench": "learned", "collect": "collected"}.get(argv[0])
+        more = f" What was {done} is kept: the same command{' with --resume' if argv[0] == 'train' else ''} goes on." if done else ""
         print(f"\ntopstitch {argv[0]}: interrupted.{more}", file=sys.stderr)
         return 130
 

@@ -2,35 +2,60 @@
 
 import dataclasses
 import json
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from . import Wrong, parse
-from .roles import Flat, Json, Roles, read_log
+from .roles import Flat, Json, Roles, read_log, role
 
-ABOUT = """What is in a log: episodes, returns, spaces, and what the reader had to say about it.
+INFO = """What is in a log: episodes, returns, spaces, and what the reader had to say about it.
 
 example:
   topstitch data info stays.parquet --episode stay --time hour --obs 'obs_*' \\
       --action dose --reward reward --terminal died"""
 
+JOIN = """Several logs as one, one behind the other: mixtures of levels, collections from several machines.
+
+example:
+  topstitch data join medium.log.safetensors expert.log.safetensors -o medium-expert.log.safetensors"""
+
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Info:
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     "A CSV, Parquet or Arrow table, a D4RL or d3rlpy HDF5 file, an OGBench .npz, or a Minari data set."
     json: Json = False
     roles: Flat = Roles()  # noqa: RUF009, it is frozen
+    "For tables: which column plays which part. Other formats know their own."
+
+
+@dataclasses.dataclass(frozen=True)
+class Join:
+    files: Annotated[tuple[str, ...], tyro.conf.Positional, role("FILE…")]
+    "Logs of the same spaces. Roles of columns are for the tables among them."
+    out: Annotated[str, tyro.conf.arg(metavar="PATH", aliases=["-o"])]
+    "A log (.log.safetensors), a table (.parquet), or else a Minari data set: a folder, or an id such as name/part-v0."
+    json: Json = False
+    roles: Flat = Roles()  # noqa: RUF009, it is frozen
+    "For tables: which column plays which part. Other formats know their own."
 
 
 def main(argv: list[str]) -> None:
-    if not argv or argv[0] not in ("info", "-h", "--help"):
-        raise Wrong("Say what to do with the data: `topstitch data info FILE …`.")
-    if argv[0] != "info":
-        print("usage: topstitch data info FILE …\n\n  info    what is in a log\n\n  topstitch data info --help says more.")
+    known = {"info": info, "join": join}
+    if not argv or argv[0] not in (*known, "-h", "--help"):
+        raise Wrong("Say what to do with the data: `topstitch data info FILE …`, or `topstitch data join FILE FILE … -o PATH`.")
+    if argv[0] not in known:
+        print("usage: topstitch data info FILE …\n       topstitch data join FILE FILE … -o PATH\n\n  info    what is in a log\n"
+              "  join    several logs as one\n\n  topstitch data info --help says more.")  # fmt: skip
         return
-    options = parse(Options, argv[1:], command="data info", about=ABOUT)
+    known[argv[0]](argv[1:])
+
+
+def info(argv: list[str]) -> None:
+    options = parse(Info, argv, command="data info", about=INFO)
     from ..data.profile import profile
 
     numbers = profile(read_log(options.file, options.roles))
@@ -38,6 +63,27 @@ def main(argv: list[str]) -> None:
         print(json.dumps(numbers, indent=1))
     else:
         show(numbers)
+
+
+def join(argv: list[str]) -> None:
+    options = parse(Join, argv, command="data join", about=JOIN)
+    if len(options.files) < 2:
+        raise Wrong("Name the logs to be joined: `topstitch data join FILE FILE … -o PATH`.")
+    from ..data.episodes import Episodes
+    from ..data.formats import suffix
+    from ..data.formats.files import SUFFIXES
+    from ..data.write import target, write
+    from .collect import tell_of
+
+    target(options.out)
+    logs = [read_log(file, options.roles if suffix(Path(file)) in SUFFIXES else Roles()) for file in options.files]
+    if any(log.log_prob is None for log in logs) and any(log.log_prob is not None for log in logs):
+        lacks = ", ".join(file for file, log in zip(options.files, logs) if log.log_prob is None)
+        print(f"note: log-probabilities are left out, since they are not known in {lacks}.", file=sys.stderr)
+        logs = [dataclasses.replace(log, log_prob=None) for log in logs]
+    log = Episodes.join(*logs)
+    roles = write(log, options.out, about={"joined": list(options.files)})
+    tell_of(log, options.out, roles, options.json)
 
 
 def show(numbers: dict) -> None:

@@ -40,10 +40,10 @@ def main(argv: list[str]) -> None:
 
     from .. import algos
     from ..bench import icu_sepsis as task
+    from ..disk import write_json
     from ..loop import stack
     from ..runs import train
     from ..stats import mean_interval
-    from ..disk import write_json
 
     say = Console(file=sys.stderr, highlight=False).print
     say(f"[bold]Reading[/] {task.stays_path().name} by its columns: " + ", ".join(f"{role}={name}" for role, name in task.ROLES.items()))
@@ -137,58 +137,45 @@ def show(known: dict, rows: list[dict]) -> None:
 
 def picture(path: Path, known: dict, rows: list[dict], curves: dict) -> None:
     """How well each does, beside how well it thinks it does."""
-    import io
-
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import numpy as np
 
-    from ..disk import write_bytes
+    from ..bench.pictures import ACCENT, GREY, INK, WARM, panels
 
-    ink, grey, accent, warm = "#1d2126", "#858c94", "#0f5aa6", "#a1440c"
-    plt.rcParams.update(
-        {"font.size": 10, "axes.edgecolor": grey, "text.color": ink, "axes.labelcolor": ink, "xtick.color": ink, "ytick.color": ink}
-    )
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), gridspec_kw={"width_ratios": [1.35, 1]}, layout="constrained")
-    figure.patch.set_facecolor("#fcfbf8")
-    for axes in (left, right):
-        axes.set_facecolor("#fcfbf8")
-        axes.spines[["top", "right"]].set_visible(False)
-    order = sorted(rows, key=lambda row: row["survival"])
-    for y, row in enumerate(order):
-        left.plot(row["seeds"], [y] * len(row["seeds"]), "o", ms=4, mfc="none", mec=grey, zorder=2)
-        left.plot([row["low"], row["high"]], [y, y], color=accent, lw=2.5, solid_capstyle="round", zorder=3)
-        left.plot(row["survival"], y, "o", color=accent, ms=7, zorder=4)
-    left.set_yticks(range(len(order)), [row["name"] for row in order])
-    for name, style in (("behaviour", "--"), ("cautious", ":"), ("optimum", "-")):
-        left.axvline(known[name], color=ink, lw=1, ls=style, zorder=1)
-        label = {"behaviour": "practice", "cautious": "cautious table", "optimum": "optimum"}[name]
-        left.annotate(label, (known[name], len(order) - 0.35), xytext=(3, 0), textcoords="offset points", fontsize=9, va="bottom")
-    left.set_ylim(-0.6, len(order))
-    left.set_xlabel("probability of survival, exact (point: mean of seeds, bar: 95 %, rings: seeds)")
-    best = max(rows, key=lambda row: row["survival"])
-    left.set_title(
-        f"{best['name']} saves {100 * (best['survival'] - known['behaviour']):+.1f} points over practice", loc="left", fontweight="bold"
-    )
-    points = curves["dqn"]
-    steps = [p[0] for p in points]
-    if points and points[0][2] is not None:
-        right.plot(steps, np.mean([p[2] for p in points], axis=1), color=warm, lw=2)
-        right.plot(steps, np.mean([p[1] for p in points], axis=1), color=accent, lw=2)
-        right.axhline(1, color=grey, lw=1, ls=":")
-        right.annotate(
-            "what DQN believes", (steps[-1], np.mean(points[-1][2])), xytext=(-4, 6), textcoords="offset points", ha="right", color=warm
+    with panels(path) as (_, (left, right)):
+        order = sorted(rows, key=lambda row: row["survival"])
+        for y, row in enumerate(order):
+            left.plot(row["seeds"], [y] * len(row["seeds"]), "o", ms=4, mfc="none", mec=GREY, zorder=2)
+            left.plot([row["low"], row["high"]], [y, y], color=ACCENT, lw=2.5, solid_capstyle="round", zorder=3)
+            left.plot(row["survival"], y, "o", color=ACCENT, ms=7, zorder=4)
+        left.set_yticks(range(len(order)), [row["name"] for row in order])
+        for name, style in (("behaviour", "--"), ("cautious", ":"), ("optimum", "-")):
+            left.axvline(known[name], color=INK, lw=1, ls=style, zorder=1)
+            label = {"behaviour": "practice", "cautious": "cautious table", "optimum": "optimum"}[name]
+            left.annotate(label, (known[name], len(order) - 0.35), xytext=(3, 0), textcoords="offset points", fontsize=9, va="bottom")
+        left.set_ylim(-0.6, len(order))
+        left.set_xlabel("probability of survival, exact (point: mean of seeds, bar: 95 %, rings: seeds)")
+        best = max(rows, key=lambda row: row["survival"])
+        left.set_title(
+            f"{best['name']} saves {100 * (best['survival'] - known['behaviour']):+.1f} points over practice", loc="left", fontweight="bold"
         )
-        right.annotate(
-            "what it is worth", (steps[-1], np.mean(points[-1][1])), xytext=(-4, -14), textcoords="offset points", ha="right", color=accent
-        )
-        right.annotate("certain survival", (0, 1), xytext=(4, 3), textcoords="offset points", fontsize=9, color=grey)
-    right.set_xlabel("updates")
-    right.set_ylim(bottom=0)
-    right.set_title("Naive Q-learning believes its guesses", loc="left", fontweight="bold")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    plt.close(figure)
-    write_bytes(path, content.getvalue())
+        points = curves["dqn"]
+        steps = [p[0] for p in points]
+        if points and points[0][2] is not None:
+            right.plot(steps, np.mean([p[2] for p in points], axis=1), color=WARM, lw=2)
+            right.plot(steps, np.mean([p[1] for p in points], axis=1), color=ACCENT, lw=2)
+            right.axhline(1, color=GREY, lw=1, ls=":")
+            right.annotate(
+                "what DQN believes", (steps[-1], np.mean(points[-1][2])), xytext=(-4, 6), textcoords="offset points", ha="right", color=WARM
+            )
+            right.annotate(
+                "what it is worth",
+                (steps[-1], np.mean(points[-1][1])),
+                xytext=(-4, -14),
+                textcoords="offset points",
+                ha="right",
+                color=ACCENT,
+            )
+            right.annotate("certain survival", (0, 1), xytext=(4, 3), textcoords="offset points", fontsize=9, color=GREY)
+        right.set_xlabel("updates")
+        right.set_ylim(bottom=0)
+        right.set_title("Naive Q-learning believes its guesses", loc="left", fontweight="bold")

@@ -19,13 +19,29 @@ examples:
   topstitch train discrete_cql --data stays.csv --episode stay --time hour \\
       --obs 'obs_*' --action dose --reward reward --terminal died \\
       --sweep alpha=0.5,1,5 --seeds 4 --steps 20000 -o runs/cql
-  topstitch train …same… -o runs/cql --resume     goes on after a crash, to the bit"""
+  topstitch train …same… -o runs/cql --resume     goes on after a crash, to the bit
+  topstitch train sac --env Hopper-v5 --steps 300000 --levels 50000 -o runs/sac
+                                                  learns by acting: no log, but an environment"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    data: Annotated[str, tyro.conf.arg(metavar="FILE")]
-    "The log: a CSV, Parquet or Arrow table, a D4RL or d3rlpy HDF5 file, an OGBench .npz, or a Minari data set."
+    data: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    "The log: a CSV, Parquet or Arrow table, a D4RL or d3rlpy HDF5 file, an OGBench .npz, a Minari data set, or what `collect` wrote."
+    env: Annotated[str | None, tyro.conf.arg(metavar="ID", help_behavior_hint="")] = None
+    "A Gymnasium environment. With a log: to evaluate in during training. Without: to learn in, by acting."
+    evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="(default: a tenth of all)")] = None
+    "Steps between evaluations in --env; what they find goes to evaluations.jsonl."
+    episodes: Annotated[int, tyro.conf.arg(metavar="N")] = 10
+    "Episodes of an evaluation."
+    warmup: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 1000
+    "Learning by acting: uniformly random steps before the first update."
+    explore_noise: Annotated[float | None, tyro.conf.arg(metavar="S", help_behavior_hint="")] = None
+    "Learning by acting: explore by Gaussian noise on the best action, of S times half its range (TD3: 0.1)."
+    explore_level: Annotated[float, tyro.conf.arg(metavar="P")] = 1.0
+    "Learning by acting: the share of steps that are not uniformly random (DQN: 0.9)."
+    levels: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="")] = None
+    "Learning by acting: keep the policy of every so many steps, to collect logs of several levels with."
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", aliases=["-o"], help_behavior_hint="(default: runs/ALGORITHM)")] = None
     "Where configuration, metrics, checkpoints and policies go."
     seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 1
@@ -46,6 +62,7 @@ class Options:
     "Also write TensorBoard events into the folder."
     json: Json = False
     roles: Flat = Roles()  # noqa: RUF009, it is frozen
+    "The roles of a table's columns."
 
 
 def main(argv: list[str]) -> int:
@@ -65,18 +82,61 @@ def main(argv: list[str]) -> int:
     asked = parse(whole, argv[1:], command=f"train {name}", about=ABOUT)
     options, algorithm = asked.options, asked.algorithm
 
+    from ..evaluation import Evaluations
     from ..runs import train
 
     settings = grid(algorithm, options.sweep)
+    if options.data is None:
+        return act(name, settings, options)
     data = read_log(options.data, options.roles)
     for note in data.notes:
         print(f"note: {note}", file=sys.stderr)
     out = options.out or f"runs/{name}"
     seen = data.normalised(obs=options.normalise, reward=options.normalise_reward)
+    watch = []
+    if options.env is not None:
+        cells = [(setting, seed) for setting in settings for seed in range(options.seeds)]
+        watch.append(Evaluations(cells, seen, options.env, episodes=options.episodes, every=between(options, algorithm),
+                                 path=f"{out}/evaluations.jsonl"))  # fmt: skip
     runs = train(
         settings, seen, seeds=options.seeds, out=out, every=options.every, checkpoint_seconds=options.checkpoint_seconds, progress=True,
-        tensorboard=options.tensorboard, resume=options.resume,
+        tensorboard=options.tensorboard, resume=options.resume, listeners=watch,
     )  # fmt: skip
+    return told(runs, out, options)
+
+
+def between(options: Options, algorithm) -> int:
+    """Steps from one evaluation to the next: a multiple of `--every`, at which listeners are called."""
+    wanted = options.evaluate_every or max(1, sum(stage.steps for stage in algorithm.stages()) // 10)
+    return max(1, round(wanted / options.every)) * options.every
+
+
+def act(name: str, settings: list, options: Options) -> int:
+    """Learning by acting in an environment."""
+    from ..evaluation import Evaluations
+    from ..online import Acting, Units, train_online
+
+    if options.env is None:
+        raise Wrong(
+            f"There is nothing to learn from. Give a log: topstitch train {name} --data FILE …, or an environment to act in: --env ID."
+        )
+    if len(settings) > 1 or options.tensorboard:
+        raise Wrong(
+            "Learning by acting takes one setting at a time, and writes no TensorBoard events. Leave out --sweep and --tensorboard."
+        )
+    out, algorithm = options.out or f"runs/{name}", settings[0]
+    watch = Evaluations([(algorithm, seed) for seed in range(options.seeds)], Units.of(options.env), options.env, episodes=options.episodes,
+                        every=between(options, algorithm), path=f"{out}/evaluations.jsonl")  # fmt: skip
+    runs = train_online(
+        algorithm, options.env, acting=Acting(warmup=options.warmup, noise=options.explore_noise, level=options.explore_level),
+        seeds=options.seeds, out=out, every=options.every, levels=options.levels, checkpoint_seconds=options.checkpoint_seconds,
+        listeners=[watch], progress=True, resume=options.resume,
+    )  # fmt: skip
+    return told(runs, out, options)
+
+
+def told(runs, out: str, options: Options) -> int:
+    """Prints what came of the runs; 3 if one was stopped early."""
     swept = [part.split("=")[0].strip() for part in options.sweep]
     rows = [{"run": i, "seed": run.seed, **{n.replace("-", "_"): getattr(run.algorithm, n.replace("-", "_")) for n in swept}, **run.metrics,
              "stopped": None if run.fault is None else str(run.fault)} for i, run in enumerate(runs)]  # fmt: skip

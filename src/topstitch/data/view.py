@@ -44,6 +44,16 @@ class View(eqx.Module):
         return RawMarkov(policy, self, spec) if isinstance(policy, Markov) else Raw(policy, self, spec)
 
 
+def drawn(distribution, key):
+    """A sample and its log-probability, found without undoing what made the sample; NaN where a distribution has none (`Delta`)."""
+    if hasattr(distribution, "sample_and_log_prob"):
+        return distribution.sample_and_log_prob(key)
+    action = distribution.sample(key)
+    if hasattr(distribution, "log_prob"):
+        return action, distribution.log_prob(action)
+    return action, jnp.full(action.shape[:-1], jnp.nan)
+
+
 class Rescaled(eqx.Module):
     """A distribution over unit actions, seen in raw units."""
 
@@ -55,6 +65,10 @@ class Rescaled(eqx.Module):
 
     def sample(self, key):
         return self.action.undo(self.base.sample(key))
+
+    def sample_and_log_prob(self, key):
+        action, log_prob = drawn(self.base, key)
+        return self.action.undo(action), log_prob - jnp.log(jnp.asarray(self.action.scale)).sum()
 
     def log_prob(self, action):
         """Density per raw unit."""

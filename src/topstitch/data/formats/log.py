@@ -16,8 +16,9 @@ SPACES = {"Box": Box, "Discrete": Discrete}
 
 
 def write_log(path: str | os.PathLike, log: Episodes) -> None:
-    """All of a log in one file, whole or not at all. The same log gives the same bytes."""
+    """All of a log in one file, whole or not at all. The same log gives the same bytes. Columns of text and dates are kept as text."""
     arrays = {name: np.asarray(column) for name, column in log.columns().items()} | {"stops": log.stops}
+    words = {name: arrays.pop(name).astype(str).tolist() for name, column in list(arrays.items()) if column.dtype.kind in "OUSMm"}
     for name, affine in _views(log.view).items():
         arrays |= {f"view/{name}/shift": np.asarray(affine.shift), f"view/{name}/scale": np.asarray(affine.scale)}
     ids = None
@@ -25,7 +26,7 @@ def write_log(path: str | os.PathLike, log: Episodes) -> None:
         ids = [x.item() if isinstance(x, np.generic) else x for x in log.ids]
     space = lambda kind: [type(kind).__name__, kind.size]
     spec = {"obs": space(log.spec.obs), "action": space(log.spec.action)}
-    write(path, "log", arrays, {"spec": spec, "ids": ids, "source": log.source, "notes": list(log.notes)})
+    write(path, "log", arrays, {"spec": spec, "ids": ids, "source": log.source, "notes": list(log.notes), "words": words})
 
 
 def read_log(path: str | os.PathLike) -> Episodes:
@@ -34,6 +35,7 @@ def read_log(path: str | os.PathLike) -> Episodes:
     try:
         arrays, content = read(path, "log")
         spec = Spec(**{part: SPACES[kind](int(size)) for part, (kind, size) in content["spec"].items()})
+        arrays |= {name: np.asarray(column) for name, column in content.get("words", {}).items()}
         info = {name.removeprefix("info/"): arrays.pop(name) for name in list(arrays) if name.startswith("info/")}
         parts = {name: Affine(arrays.pop(f"view/{name}/shift"), arrays.pop(f"view/{name}/scale")) for name in _seen(arrays)}
         ids, notes = content["ids"], tuple(map(str, content["notes"]))

@@ -2,11 +2,16 @@
 
 import json
 import os
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from ...core import Discrete as Choice
 from ..episodes import BadData, Episodes
+from ..read import MINARI_ID
 from . import among, checked, flags, unreadable
 
 
@@ -22,13 +27,11 @@ def read_minari(name: str | os.PathLike, *, download: bool = False, low=None, hi
       row by row, a Discrete part as one-hot; `notes` says which columns are what. Images, text, graphs and sequences are refused.
     * A Discrete space counts from 0 here, whatever its `start`. A Box action is bounded by its space where that is finite;
       `low` and `high` replace those bounds.
+    * `log_prob` and `action_mask` among the infos of every episode are kept, if they fit: one number a step, one row an observation.
 
     Missing or damaged data raises `BadData`; without the package, `ImportError` says how to install it.
     """
-    try:
-        import minari
-    except ImportError as error:
-        raise ImportError("Minari data sets need the package `minari`. Install it with: pip install 'topstitch[minari]'") from error
+    minari = _package()
     folder = _folder(name, download, minari)
     _declared(folder)
     with unreadable(folder, "a Minari data set"):
@@ -38,10 +41,21 @@ def read_minari(name: str | os.PathLike, *, download: bool = False, low=None, hi
     return _episodes(folder, *spaces, episodes, low, high, stored.id)
 
 
+def _package():
+    try:
+        import minari
+    except ImportError as error:
+        raise ImportError("Minari data sets need the package `minari`. Install it with: pip install 'topstitch[minari]'") from error
+    return minari
+
+
+def _root() -> Path:
+    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+
+
 def _folder(name, download: bool, minari) -> Path:
     """The folder with `main_data.hdf5`."""
-    root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
-    given = Path(name)
+    root, given = _root(), Path(name)
     places = [place for base in (given, root / given) for place in (base / "data", base)]
     there = lambda: next((place for place in places if (place / "metadata.json").is_file()), None)
     if (found := there()) is not None:
@@ -79,6 +93,7 @@ def _episodes(folder, seen, acted, episodes, low, high, source) -> Episodes:
     if not isinstance(acted, (Box, Discrete)):
         raise BadData(f"{folder}: actions are {acted}; expected a Box or a Discrete space. Recode them as one integer or as a vector.")
     columns: dict[str, list] = {key: [] for key in ("obs", "action", "reward", "terminal", "next_obs", "ends", "ids")}
+    told: dict[str, list] = {"log_prob": [], "action_mask": []}
     unmarked = 0
     while True:
         with unreadable(folder, "a Minari data set"):
@@ -104,6 +119,10 @@ def _episodes(folder, seen, acted, episodes, low, high, source) -> Episodes:
         columns["terminal"].append(terminal)
         columns["ends"].append(np.arange(1, n + 1) == n)
         columns["ids"].append(episode.id)
+        for key, shape, kinds in (("log_prob", (n,), "f"), ("action_mask", (n + 1, getattr(acted, "n", 0)), "biu")):
+            column = (episode.infos or {}).get(key)
+            if isinstance(column, np.ndarray) and column.shape == shape and column.dtype.kind in kinds and np.isfinite(column).all():
+                told[key].append(column)
     if not columns["ids"]:
         raise BadData(f"{folder}: expected at least one episode, but the data set is empty.")
     rows = {name: np.concatenate(column) for name, column in columns.items() if name != "ids"}
@@ -120,6 +139,14 @@ def _episodes(folder, seen, acted, episodes, low, high, source) -> Episodes:
         more |= {"low": low, "high": high}
     elif np.isfinite(acted.low).all() and np.isfinite(acted.high).all():
         more |= {"low": acted.low.reshape(-1), "high": acted.high.reshape(-1)}
+    if len(told["log_prob"]) == len(columns["ids"]):
+        more["log_prob"] = np.concatenate(told["log_prob"])
+    if len(told["action_mask"]) == len(columns["ids"]):
+        mask, after = (np.concatenate([x[part] for x in told["action_mask"]]).astype(bool) for part in (slice(-1), slice(1, None)))
+        if mask[np.arange(len(mask)), rows["action"]].all() and (after.any(axis=1) | rows["terminal"]).all():
+            more |= {"mask": mask, "next_mask": after}
+        else:
+            notes.append("The infos hold an action_mask, but it forbids actions that were taken, or every one; it was left out.")
     return Episodes.of(**rows, **more, ids=columns["ids"], source=source, notes=notes)
 
 
@@ -171,3 +198,112 @@ def _part(observations, path, space, where: str, n: int) -> np.ndarray:
             observations = observations[key]
     rows = _rows(observations, space, "/".join(map(str, path)) or "observations", where, n)
     return np.eye(int(space.n), dtype=np.float32)[rows] if isinstance(space, Discrete) else rows
+
+
+# writing ----------------------------------------------------------------------------------------------------------------
+
+
+def place_of(name: str | os.PathLike) -> Path:
+    """Where a data set of that name lies: for an id (text such as "hopper/medium-v0") below `MINARI_DATASETS_PATH`, else the folder."""
+    if not (isinstance(name, str) and MINARI_ID.fullmatch(name)):
+        return Path(name)
+    if name.find("/") == 1:
+        raise ValueError(f"{name}: Minari wants at least two letters before the slash. Choose another id, or write ./{name} for a folder.")
+    return _root() / name
+
+
+def write_minari(
+    log: Episodes, name: str | os.PathLike, *, env: str | None = None, about: dict | None = None, seeds: np.ndarray | None = None
+) -> Path:
+    """A log as a Minari data set, whole or not at all: an id such as `"hopper/medium-v0"`, or a folder. Answers with its folder.
+
+    Observations are written as they lie in the log, side by side. Log-probabilities and masks go to the infos of the episodes, as
+    `log_prob` (one a step) and `action_mask` (one an observation), where `read_minari` finds them again; times and further
+    columns go there too, for other readers. `env` is the id of the environment, which is not made; `about` is anything that is
+    JSON, kept in the metadata; `seeds` are those of the episodes. Actions are in raw units, normalised observations are not.
+
+    Minari keeps T + 1 observations of T steps: a log whose `next_obs` is not the `obs` of the next row is refused (`BadData`). What
+    is there already is not overwritten (`FileExistsError`).
+    """
+    minari = _package()
+    from minari.dataset.minari_storage import MinariStorage
+    from minari.namespace import create_namespace, list_local_namespaces
+
+    folder = place_of(name).absolute()  # Minari measures no folder that is relative
+    if folder.exists():
+        raise FileExistsError(f"{folder} is there already, and is not overwritten. Choose another name, or remove it.")
+    _require_chains(log)
+    given = str(name) if MINARI_ID.fullmatch(str(name)) else re.sub(r"[^-\w]", "-", folder.name)
+    told = {"description": " ".join(log.notes), "topstitch": about or {}}
+    if env is not None:
+        told["topstitch"] = {"env": env} | told["topstitch"]
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        storage = MinariStorage.new(beside / "data", *_gym_spaces(log), env_spec=_env_spec(env))
+        of = given if MINARI_ID.fullmatch(given) else f"{given}-v0"
+        storage.update_metadata({"dataset_id": of, "minari_version": minari.__version__, **told})
+        storage.update_episodes(_buffers(log, seeds))
+        for path in (beside / "data").iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        if folder == place_of(of).absolute() and "/" in of and (space := of.rpartition("/")[0]) not in list_local_namespaces():
+            create_namespace(space)
+        beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return folder
+
+
+def _require_chains(log: Episodes) -> None:
+    inner = np.ones(log.steps, bool)
+    inner[log.stops - 1] = False
+    rows = np.flatnonzero(inner)
+    for now, after in (("obs", "next_obs"), ("mask", "next_mask")):
+        if getattr(log, now) is None:
+            continue
+        differ = (getattr(log, after)[rows] != getattr(log, now)[rows + 1]).reshape(len(rows), -1).any(axis=1)
+        if differ.any():
+            raise BadData(f"{log.source}: {after!r} of row {rows[np.argmax(differ)]:,} is not {now!r} of the row behind it, and Minari keeps "
+                          "only one of the two. Write the log as .log.safetensors.")  # fmt: skip
+
+
+def _gym_spaces(log: Episodes):
+    """(its observation space, its action space)."""
+    from gymnasium.spaces import Box, Discrete
+
+    from ..write import bounds
+
+    seen, acted = log.spec.obs, log.spec.action
+    obs = Discrete(seen.size) if isinstance(seen, Choice) else Box(-np.inf, np.inf, (seen.size,), np.float32)
+    return obs, Discrete(acted.size) if isinstance(acted, Choice) else Box(*bounds(log), dtype=np.float32)
+
+
+def _env_spec(env: str | None):
+    """What Gymnasium knows of the environment, without making it; None where it knows nothing."""
+    import gymnasium
+
+    try:
+        return None if env is None else gymnasium.spec(env)
+    except (gymnasium.error.Error, ImportError):
+        return None
+
+
+def _buffers(log: Episodes, seeds: np.ndarray | None) -> Iterator:
+    from minari.data_collector import EpisodeBuffer
+
+    truncated = log.truncated
+    text = lambda column: column if column.dtype.kind in "biuf" else column.astype(str).tolist()
+    columns = dict(log.info) | {name: x for name in ("time", "log_prob") if (x := getattr(log, name)) is not None}
+    for number, (start, stop) in enumerate(zip(log.starts, log.stops)):
+        rows = slice(start, stop)
+        infos = {name: text(column[rows]) for name, column in columns.items()}
+        if log.mask is not None:
+            infos["action_mask"] = np.concatenate([log.mask[rows], log.next_mask[stop - 1 : stop]])
+        yield EpisodeBuffer(
+            id=number, seed=None if seeds is None else int(seeds[number]), infos=infos, actions=log.action[rows],
+            observations=np.concatenate([log.obs[rows], log.next_obs[stop - 1 : stop]]), rewards=log.reward[rows],
+            terminations=log.terminal[rows], truncations=truncated[rows],
+        )  # fmt: skip

@@ -1,10 +1,15 @@
 """Tables: CSV, Parquet and Arrow files, and data frames. A table is read as it stands, or refused; nothing is mended in silence."""
 
+import io
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from ...core import Discrete
+from ...disk import write_bytes
 from ..episodes import BadData, Episodes
 from .columns import Table
 
@@ -97,6 +102,47 @@ def read_table(
         probability=chance, log_prob=log_chance, time=moments, ids=ids,
         info={name: table.anything(name) for name in table.roles.get("info", ())}, source=table.source, notes=notes,
     )  # fmt: skip
+
+
+def write_table(log: Episodes, path: str | os.PathLike) -> dict[str, Any]:
+    """A log as a Parquet table of one row per step, in raw units, whole or not at all.
+
+    The columns: `episode`, `time` (the number of the step where the log has no times), `obs` or `obs_0` …, `action` or
+    `action_0` …, `reward`, `terminal`, `truncated`, `probability` (of a choice) or `log_prob` (of a vector), `mask_0` …, and what
+    the log has in `info`. Answers with the roles by which `read_table` gives the log back. A table does not hold what came
+    behind the last step of a truncated episode, so that step will be dropped on reading.
+    """
+    from ..write import bounds
+
+    number, discrete = np.repeat(np.arange(len(log)), log.lengths), isinstance(log.spec.action, Discrete)
+    named = log.ids is not None and len(np.unique(log.ids)) == len(log)
+    columns: dict[str, np.ndarray] = {"episode": log.ids[number] if named else number}
+    columns["time"] = np.arange(log.steps) - log.starts[number] if log.time is None else log.time
+    roles: dict[str, Any] = {"episode": "episode"} | ({} if log.time is None else {"time": "time"})
+
+    def put(role: str, column: np.ndarray) -> None:
+        roles[role] = role if column.ndim == 1 else f"{role}_*"
+        columns.update({role: column} if column.ndim == 1 else {f"{role}_{j}": column[:, j] for j in range(column.shape[1])})
+
+    for role in ("obs", "action", "reward", "terminal", "truncated"):
+        put(role, getattr(log, role))
+    if log.log_prob is not None and discrete:
+        put("probability", np.minimum(np.exp(log.log_prob.astype(np.float64)), 1))
+    elif log.log_prob is not None:
+        columns["log_prob"], roles["log_probability"] = log.log_prob, "log_prob"
+    if log.mask is not None:
+        put("mask", log.mask)
+    if isinstance(log.spec.obs, Discrete):
+        roles["states"] = log.spec.obs.size
+    roles |= {"actions": log.spec.action.size} if discrete else dict(zip(("low", "high"), (x.tolist() for x in bounds(log))))
+    kept = {name if name not in columns and not name.startswith(("obs_", "action_", "mask_")) else f"info_{name}": column
+            for name, column in log.info.items()}  # fmt: skip
+    roles |= {"info": list(kept)} if kept else {}
+    text = lambda column: column.astype(str).tolist() if column.dtype.kind in "UO" else column
+    buffer = io.BytesIO()
+    pl.DataFrame({name: text(column) for name, column in (columns | kept).items()}).write_parquet(buffer)
+    write_bytes(path, buffer.getvalue())
+    return roles
 
 
 def _episodes(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
