@@ -27,8 +27,23 @@ MAY = {
     "online": ["core", "data", "disk", "loop", "store", "listeners", "runs", "evaluation", "collection"],
     "bench": ["core", "data", "disk", "algos", "worlds", "loop", "listeners", "runs", "stats", "evaluation", "collection", "supply"],
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
-    "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection", "supply"],
-    "__init__": ["algos", "data", "evaluation", "runs", "store"],
+    "cli": [
+        "core",
+        "disk",
+        "data",
+        "algos",
+        "worlds",
+        "stats",
+        "store",
+        "evaluation",
+        "runs",
+        "online",
+        "loop",
+        "bench",
+        "collection",
+        "supply",
+    ],  # fmt: skip
+    "__init__": ["algos", "data", "collection", "evaluation", "online", "runs", "store"],
     "__main__": ["cli"],
 }
 SOLVERS_OF_SIMULATORS = {"gym", "gymnasium", "gymnasium_robotics", "mujoco", "minari", "ogbench", "ray", "icu_sepsis", "tensorboardX"}

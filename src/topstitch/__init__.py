@@ -18,8 +18,13 @@ PUBLIC = {
     "load_policy": "store:load_policy",
     "save_policy": "store:save_policy",
     "evaluate": "evaluation:evaluate",
+    "collect": "collection:collect",
+    "train_online": "online:train_online",
+    "finetune": "online:finetune",
     "ALGORITHMS": "algos:ALGORITHMS",
     "BC": "algos.imitation.bc:BC",
+    "DiffusionBC": "algos.imitation.diffusion_bc:DiffusionBC",
+    "FlowBC": "algos.imitation.flow_bc:FlowBC",
     "DQN": "algos.baseline.dqn:DQN",
     "SAC": "algos.baseline.sac:SAC",
     "TD3": "algos.baseline.td3:TD3",
@@ -28,9 +33,27 @@ PUBLIC = {
     "TD3BC": "algos.constraint.td3_bc:TD3BC",
     "ReBRAC": "algos.constraint.rebrac:ReBRAC",
     "DiscreteBCQ": "algos.constraint.discrete_bcq:DiscreteBCQ",
+    "BCQ": "algos.constraint.bcq:BCQ",
+    "BEAR": "algos.constraint.bear:BEAR",
+    "IDQL": "algos.constraint.idql:IDQL",
+    "IFQL": "algos.constraint.ifql:IFQL",
+    "FQL": "algos.constraint.fql:FQL",
     "CQL": "algos.conservative.cql:CQL",
+    "CalQL": "algos.conservative.cal_ql:CalQL",
     "DiscreteCQL": "algos.conservative.discrete_cql:DiscreteCQL",
     "SACN": "algos.ensemble.sac_n:SACN",
+    "EDAC": "algos.ensemble.edac:EDAC",
+    "SACRND": "algos.ensemble.sac_rnd:SACRND",
+    "REM": "algos.ensemble.rem:REM",
+    "FQI": "algos.classic.fqi:FQI",
+    "NFQ": "algos.classic.nfq:NFQ",
+    "LSPI": "algos.classic.lspi:LSPI",
+    "TabularQ": "algos.classic.tabular_q:TabularQ",
+    "SPIBB": "algos.classic.spibb:SPIBB",
+    "MBPO": "algos.model_based.mbpo:MBPO",
+    "MOPO": "algos.model_based.mopo:MOPO",
+    "MOReL": "algos.model_based.morel:MOReL",
+    "COMBO": "algos.model_based.combo:COMBO",
 }
 
 __all__ = ["__version__", *PUBLIC]
@@ -40,19 +63,41 @@ if TYPE_CHECKING:
     from .algos.baseline.dqn import DQN
     from .algos.baseline.sac import SAC
     from .algos.baseline.td3 import TD3
+    from .algos.classic.fqi import FQI
+    from .algos.classic.lspi import LSPI
+    from .algos.classic.nfq import NFQ
+    from .algos.classic.spibb import SPIBB
+    from .algos.classic.tabular_q import TabularQ
+    from .algos.conservative.cal_ql import CalQL
     from .algos.conservative.cql import CQL
     from .algos.conservative.discrete_cql import DiscreteCQL
+    from .algos.constraint.bcq import BCQ
+    from .algos.constraint.bear import BEAR
     from .algos.constraint.discrete_bcq import DiscreteBCQ
+    from .algos.constraint.fql import FQL
+    from .algos.constraint.idql import IDQL
+    from .algos.constraint.ifql import IFQL
     from .algos.constraint.rebrac import ReBRAC
     from .algos.constraint.td3_bc import TD3BC
+    from .algos.ensemble.edac import EDAC
+    from .algos.ensemble.rem import REM
     from .algos.ensemble.sac_n import SACN
+    from .algos.ensemble.sac_rnd import SACRND
     from .algos.imitation.bc import BC
+    from .algos.imitation.diffusion_bc import DiffusionBC
+    from .algos.imitation.flow_bc import FlowBC
+    from .algos.model_based.combo import COMBO
+    from .algos.model_based.mbpo import MBPO
+    from .algos.model_based.mopo import MOPO
+    from .algos.model_based.morel import MOReL
     from .algos.weighted.awac import AWAC
     from .algos.weighted.iql import IQL
+    from .collection import collect
     from .data import BadData, Episodes
     from .data.formats.table import read_table
     from .data.read import read
     from .evaluation import evaluate
+    from .online import finetune, train_online
     from .runs import Runs, load_runs, resume, train
     from .store import load_policy, save_policy
 

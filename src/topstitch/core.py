@@ -96,6 +96,8 @@ class Algorithm(eqx.Module, Generic[S]):
     paper: ClassVar[Paper]
     actions: ClassVar[tuple[type, ...]]
     "The kinds of action space that the method is defined for."
+    observations: ClassVar[tuple[type, ...]] = (Box, Discrete)
+    "The kinds of observation that it is defined for."
     passes: ClassVar[tuple[str, ...]] = ()
     "The probes (`topstitch.testing.PROBES`) that it solves."
     fails: ClassVar[tuple[str, ...]] = ()

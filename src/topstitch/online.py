@@ -15,7 +15,7 @@ import numpy as np
 
 from .collection import Behaviour, random_policy, spaces_of
 from .core import Algorithm, Discrete, Policy, Spec
-from .data import Affine, BadData, Batch, Episodes, Mixture, Ring, View
+from .data import Affine, BadData, Batch, Episodes, Mixture, Ring, Transitions, View
 from .data.formats.log import read_log, write_log
 from .disk import BadFile
 from .evaluation import act, gym_maker, require_fit
@@ -355,10 +355,10 @@ class Life:
             place = np.arange(at, at + self.chunk)
             self.ring = push(self.ring, rows[np.minimum(place, len(rows) - 1)], jnp.asarray(place < len(rows)))
 
-    def rows(self, start: int, stop: int) -> Batch:
-        """What was seen from `start` to `stop`, as the algorithm learns from it."""
+    def rows(self, start: int, stop: int) -> Any:
+        """What was seen from `start` to `stop`, as the algorithm learns from it: a `Batch`, if it comes in single steps."""
         data = self.prepare(self.log(start, stop).viewed(self.units.view))
-        return data.rows() if hasattr(data, "rows") else data
+        return data.rows() if isinstance(data, Transitions) else data
 
     def log(self, start: int, stop: int) -> Episodes:
         """The same as a log. An episode that is cut at either end counts as truncated there; `info["end"]` says where one truly ended."""

@@ -86,7 +86,7 @@ def train(
     if out is None and (resume or tensorboard):
         raise ValueError("`resume` and `tensorboard` need a folder: give `out`.")
     for algorithm in algorithms:
-        require_actions(algorithm, data)
+        require_spaces(algorithm, data)
     runs = [(algorithm, seed) for algorithm in algorithms for seed in seeds]
     stages = algorithms[0].stages()
     prepared = common(runs).prepare(data)
@@ -174,13 +174,15 @@ def load_runs(out: str | Path) -> Runs:
 # configuration -------------------------------------------------------------------------------------------------------------
 
 
-def require_actions(algorithm: Algorithm, data: Episodes) -> None:
-    """An error that names the algorithms which exist for this kind of action."""
-    if not isinstance(data.spec.action, algorithm.actions):
-        kind, wanted = type(data.spec.action), " or ".join(k.__name__ for k in algorithm.actions)
-        fit = [name for name in algos.ALGORITHMS if kind in algos.find(name).actions]
-        raise ValueError(f"{type(algorithm).__name__} is defined for {wanted} actions, but {data.source} has "
-                         f"{kind.__name__} ones ({data.spec.action}). Algorithms that fit: {', '.join(fit)}.")  # fmt: skip
+def require_spaces(algorithm: Algorithm, data: Episodes) -> None:
+    """An error that names the algorithms which exist for these kinds of action and observation."""
+    obs, action = type(data.spec.obs), type(data.spec.action)
+    for what, space, kinds in (("action", data.spec.action, algorithm.actions), ("observation", data.spec.obs, algorithm.observations)):
+        if not isinstance(space, kinds):
+            known = {name: algos.find(name) for name in algos.ALGORITHMS}
+            fit = [name for name, kind in known.items() if action in kind.actions and obs in kind.observations]
+            raise ValueError(f"{type(algorithm).__name__} is defined for {' or '.join(k.__name__ for k in kinds)} {what}s, but {data.source} has "
+                             f"{type(space).__name__} ones ({space}). Algorithms that fit: {', '.join(fit)}.")  # fmt: skip
 
 
 def name_of(algorithm: Algorithm) -> str:

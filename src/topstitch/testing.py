@@ -22,9 +22,13 @@ from .store import load_checkpoint, load_policy, save_checkpoint, save_policy
 
 EVERY = 2
 VOCABULARY = {
-    "actions_sampled", "actor_bc", "actor_lr", "alpha", "batch_size", "beta", "critic_bc", "critics", "decay", "delay", "discount", "double",
-    "entropy_backup", "expectile", "gap", "gap_floor", "head", "hidden", "lr", "max_backup", "max_weight", "noise", "noise_clip", "norm",
-    "normalise_q", "steps", "target_rate", "threshold",
+    "actions_sampled", "actor_bc", "actor_lr", "actor_novelty", "aggregate", "alpha", "average_rate", "bandwidth", "baseline", "batch_size",
+    "behaviour_hidden", "beta", "candidates", "centres", "constraint", "critic_bc", "critic_novelty", "critics", "decay", "degree", "delay",
+    "discount", "double", "dual_lr", "elites", "embedding", "entropy_backup", "epochs", "eta", "every", "expectile", "features", "gap",
+    "gap_floor", "head", "heads", "held_out", "hidden", "horizon", "implicit", "kernel", "lower_weight", "lr", "max_backup", "max_weight",
+    "min_leaf", "model_decay", "model_hidden", "model_lr", "model_steps", "models", "noise", "noise_clip", "norm", "normalise_q",
+    "novelty_lr", "novelty_steps", "patience", "penalty", "perturbation", "pushed", "real", "retain", "ridge", "rollouts", "sampling_steps",
+    "steps", "target_candidates", "target_rate", "termination", "threshold", "trees", "uncertainty", "warmup", "width",
 }  # fmt: skip
 "One word for one thing, in all algorithms of this package."
 
@@ -46,7 +50,7 @@ def tiny(action: type, *, obs: type = Box, kind: str = "plain", masks: bool = Fa
     ends = np.zeros(n, bool)
     ends[stops - 1] = True
     return Episodes.of(
-        np.ones((n, 3)) if kind == "constant_obs" else seen, done, np.ones(n) if kind == "constant_reward" else rng.normal(size=n), terminal,
+        np.ones_like(seen) if kind == "constant_obs" else seen, done, np.ones(n) if kind == "constant_reward" else rng.normal(size=n), terminal,
         ends=ends, next_obs=np.roll(seen, -1, axis=0), next_mask=None if mask is None else np.roll(mask, -1, axis=0), mask=mask,
         states=5 if obs is Discrete else None, actions=4 if action is Discrete else None, low=None if action is Discrete else -2.0,
         high=None if action is Discrete else 4.0, source=f"tiny {kind} data",
@@ -59,7 +63,7 @@ def tiny(action: type, *, obs: type = Box, kind: str = "plain", masks: bool = Fa
 def check(algorithm: Algorithm) -> None:
     """Raise an `AssertionError` that names the first promise the algorithm breaks. Give it small nets and 6 steps or so."""
     for action in algorithm.actions:
-        trial = Trial(algorithm, tiny(action))
+        trial = Trial(algorithm, tiny(action, obs=algorithm.observations[0]))
         for promise in PROMISES:
             try:
                 promise(trial)
@@ -85,6 +89,10 @@ class Trial:
 
     def train(self, runs=None, **how) -> Progress:
         return train(runs or self.runs, self.data, **{"every": EVERY, "together": "map"} | how)
+
+    def tiny(self, **how) -> Episodes:
+        """Other data of the same kinds."""
+        return tiny(type(self.episodes.spec.action), obs=type(self.episodes.spec.obs), **how)
 
 
 def same(a, b, what: str) -> None:
@@ -113,9 +121,9 @@ def stages_are_static(trial: Trial) -> None:
 
 
 def update_keeps_structure(trial: Trial) -> None:
-    """No step changes the structure, the shapes or the types of the state, with vectors or numbered states as observations."""
+    """No step changes the structure, the shapes or the types of the state, with every kind of observation it is defined for."""
     logs = [trial.episodes]
-    if len(trial.episodes.obs.shape) == 2:
+    if len(trial.episodes.obs.shape) == 2 and Discrete in trial.algorithm.observations:
         logs.append(tiny(type(trial.episodes.spec.action), obs=Discrete))
     for log in logs:
         data, key = trial.algorithm.prepare(log), jax.random.key(0)
@@ -228,7 +236,7 @@ def masks_are_respected(trial: Trial) -> None:
     """Where the log marks legal actions, a Markov policy gives illegal ones no probability, and learning stays finite."""
     if not isinstance(trial.episodes.spec.action, Discrete):
         return
-    log = tiny(Discrete, masks=True)
+    log = trial.tiny(masks=True)
     out = train(trial.runs, log, every=100, together="map")
     assert out.faults == (None, None), out.faults
     policy = log.policy(trial.algorithm.policy(unstack(out.states, 2)[0]))
@@ -241,7 +249,7 @@ def masks_are_respected(trial: Trial) -> None:
 def degenerate_data_do_not_break_it(trial: Trial) -> None:
     """Constant reward, all steps terminal, one endless episode, observations that never vary: everything stays finite."""
     for kind in ("constant_reward", "all_terminal", "one_episode", "constant_obs"):
-        out = train(trial.runs, tiny(type(trial.episodes.spec.action), kind=kind), every=100, together="map")
+        out = train(trial.runs, trial.tiny(kind=kind), every=100, together="map")
         assert out.faults == (None, None), f"{kind}: {out.faults}"
 
 
@@ -292,8 +300,9 @@ PROBES = {
 "Data sets that a person can solve."
 
 
-def probe_data(name: str, action: type, rows: int = 800) -> Episodes:
-    """The log of a probe. A `Box` action says its choice by its sign, ±0.5 give or take 0.3; the bait lies beyond the logged range."""
+def probe_data(name: str, action: type, rows: int = 800, *, obs: type = Box) -> Episodes:
+    """The log of a probe. A state is a vector with a single 1, or with `obs=Discrete` its number. A `Box` action says its choice
+    by its sign, ±0.5 give or take 0.3; the bait lies beyond the logged range."""
     probe, rng = PROBES[name], np.random.default_rng(0)
     once = [(*step, i == len(episode) - 1) for episode in probe.episodes for i, step in enumerate(episode)]
     state, done, reward, terminal = (np.array(column) for column in zip(*once * (rows // len(once))))
@@ -304,19 +313,21 @@ def probe_data(name: str, action: type, rows: int = 800) -> Episodes:
             reward = -1.5 + 0.5 * done
     discrete = action is Discrete
     return Episodes.of(
-        np.eye(3, dtype=np.float32)[state], done, reward, terminal, actions=probe.choices if discrete else None,
-        low=None if discrete else -1.0, high=None if discrete else 1.0, source=f"probe {name!r}",
+        np.eye(3, dtype=np.float32)[state] if obs is Box else state, done, reward, terminal, actions=probe.choices if discrete else None,
+        states=None if obs is Box else 3, low=None if discrete else -1.0, high=None if discrete else 1.0, source=f"probe {name!r}",
     )  # fmt: skip
 
 
 def probe(algorithm: Algorithm, name: str, action: type, *, seeds: int = 3) -> float:
     """The share of seeds with which the algorithm, trained on the probe, acts right in every state that counts."""
-    log, wanted = probe_data(name, action), PROBES[name].right
+    kind, wanted = algorithm.observations[0], PROBES[name].right
+    log = probe_data(name, action, obs=kind)
     out = train([(algorithm, seed) for seed in range(seeds)], log, every=10_000)
     solved = 0
     for state, fault in zip(unstack(out.states, seeds), out.faults):
         policy = log.policy(algorithm.policy(state))
-        obs = jnp.eye(3)[jnp.array(sorted(wanted))]
+        states = jnp.array(sorted(wanted))
+        obs = jnp.eye(3)[states] if kind is Box else states
         said = np.asarray(jax.vmap(lambda o: policy.act(policy.start(), o, jnp.float32(0))[0])(obs))
         if action is Box and name == "bait":
             right = bool((said < 0.35).all())

@@ -124,3 +124,16 @@ def test_polyak_at_one_copies_and_at_zero_leaves():
     np.testing.assert_array_equal(polyak(a, b, 0.0)["x"], a["x"])
     np.testing.assert_allclose(polyak(a, b, 1.0)["x"], b["x"], rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(polyak(a, b, 0.25)["x"], 0.75 * a["x"] + 0.25 * b["x"], rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(("earned", "same"), [(-1e9, True), (1e3, False)])
+def test_cal_ql_is_cql_where_the_log_earned_nothing(earned, same):
+    """Values are held up by logged returns only: where these lie below all values, nothing is."""
+    from topstitch.loop import train
+
+    how = dict(actions_sampled=2, actor_lr=1e-3, hidden=(8, 8), batch_size=16, steps=STEPS)
+    log = tiny(Box)
+    data = ts.CalQL().prepare(log)
+    low = dataclasses.replace(data, all=dataclasses.replace(data.all, returns=jnp.full_like(data.all.returns, earned)))
+    this, that = train([(ts.CalQL(**how), 0)], low).states, train([(ts.CQL(**how), 0)], log).states
+    assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(jax.tree.leaves(this), jax.tree.leaves(that), strict=True)) == same

@@ -1,5 +1,7 @@
 """Every algorithm solves the probes that it says it solves, and fails those that theory says it fails."""
 
+import dataclasses
+
 import pytest
 
 from topstitch import testing
@@ -7,13 +9,34 @@ from topstitch.algos import ALGORITHMS, find
 
 NET = dict(hidden=(32,), batch_size=64, steps=500, lr=3e-3)
 VALUES = dict(discount=0.9, target_rate=0.05)
+DREAM = dict(model_hidden=(32,), model_steps=300, model_lr=3e-3, rollouts=100, every=100, horizon=1, retain=2)
 # Weights of conservatism and imitation in the units of the probes, whose rewards are about 1; short runs, so a faster actor.
 OWN = {
     "cql": dict(actions_sampled=4, actor_lr=3e-3, alpha=0.3),
+    "cal_ql": dict(actions_sampled=4, actor_lr=3e-3, alpha=0.3),
     "discrete_cql": dict(alpha=0.1),
     "rebrac": dict(actor_lr=3e-3, actor_bc=0.3, hidden=(32, 32)),
     "sac_n": dict(hidden=(32, 32)),
+    "mbpo": DREAM,
+    "mopo": DREAM,
+    "morel": dict(DREAM, penalty=1.0),
+    "combo": dict(DREAM, actions_sampled=4, actor_lr=3e-3, alpha=0.3),
+    "edac": dict(hidden=(32, 32), actor_lr=3e-3),
+    "sac_rnd": dict(hidden=(32, 32), embedding=8, novelty_steps=300, novelty_lr=3e-3, actor_novelty=0.3, critic_novelty=0.3),
+    "rem": dict(heads=8),
     "awac": dict(hidden=(32, 32)),
+    "diffusion_bc": dict(hidden=(32, 32), average_rate=0.05),
+    "flow_bc": dict(hidden=(32, 32)),
+    "bcq": dict(behaviour_hidden=(32,), candidates=20),
+    "bear": dict(behaviour_hidden=(32,), warmup=0, actor_lr=3e-3, dual_lr=3e-2, actions_sampled=4),
+    "idql": dict(behaviour_hidden=(32, 32), average_rate=0.05, candidates=32),
+    "ifql": dict(hidden=(32, 32)),
+    "fql": dict(hidden=(32, 32), alpha=1.0),
+    "fqi": dict(trees=5, steps=5),
+    "nfq": dict(epochs=60, steps=8),
+    "lspi": dict(steps=5),
+    "tabular_q": dict(steps=50),
+    "spibb": dict(steps=50),
 }
 CASES = [(name, action) for name in ALGORITHMS for action in find(name).actions]
 
@@ -21,7 +44,9 @@ CASES = [(name, action) for name in ALGORITHMS for action in find(name).actions]
 @pytest.mark.parametrize(("name", "action"), CASES, ids=[f"{name}-{action.__name__}" for name, action in CASES])
 def test_probes(name, action):
     kind = find(name)
-    algorithm = kind(**{**NET, **({} if name == "bc" else VALUES), **OWN.get(name, {})})
+    known = {field.name for field in dataclasses.fields(kind)}
+    shared = {field: value for field, value in (NET | VALUES).items() if field in known}
+    algorithm = kind(**{**shared, **OWN.get(name, {})})
     assert not set(kind.passes) & set(kind.fails) and {*kind.passes, *kind.fails} <= set(testing.PROBES)
     solved = {probe: testing.probe(algorithm, probe, action) for probe in (*kind.passes, *kind.fails)}
     assert all(solved[probe] == 1 for probe in kind.passes), solved

@@ -4,6 +4,8 @@ import importlib
 
 ALGORITHMS = {
     "bc": "imitation.bc:BC",
+    "diffusion_bc": "imitation.diffusion_bc:DiffusionBC",
+    "flow_bc": "imitation.flow_bc:FlowBC",
     "dqn": "baseline.dqn:DQN",
     "sac": "baseline.sac:SAC",
     "td3": "baseline.td3:TD3",
@@ -12,9 +14,27 @@ ALGORITHMS = {
     "td3bc": "constraint.td3_bc:TD3BC",
     "rebrac": "constraint.rebrac:ReBRAC",
     "discrete_bcq": "constraint.discrete_bcq:DiscreteBCQ",
+    "bcq": "constraint.bcq:BCQ",
+    "bear": "constraint.bear:BEAR",
+    "idql": "constraint.idql:IDQL",
+    "ifql": "constraint.ifql:IFQL",
+    "fql": "constraint.fql:FQL",
     "cql": "conservative.cql:CQL",
+    "cal_ql": "conservative.cal_ql:CalQL",
     "discrete_cql": "conservative.discrete_cql:DiscreteCQL",
     "sac_n": "ensemble.sac_n:SACN",
+    "edac": "ensemble.edac:EDAC",
+    "sac_rnd": "ensemble.sac_rnd:SACRND",
+    "rem": "ensemble.rem:REM",
+    "fqi": "classic.fqi:FQI",
+    "nfq": "classic.nfq:NFQ",
+    "lspi": "classic.lspi:LSPI",
+    "tabular_q": "classic.tabular_q:TabularQ",
+    "spibb": "classic.spibb:SPIBB",
+    "mbpo": "model_based.mbpo:MBPO",
+    "mopo": "model_based.mopo:MOPO",
+    "morel": "model_based.morel:MOReL",
+    "combo": "model_based.combo:COMBO",
 }
 
 

@@ -1,5 +1,7 @@
 """Steps that several actor-critics share, as plain functions of what they need."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -8,7 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from .. import nets, ops
-from ..core import Metrics, Spec, Trained, polyak, sometimes
+from ..core import Metrics, Spec, Stage, Trained, polyak, sometimes
+from ..data.device import Batch, Mixture, Ring
+from ..worlds.imagined import imagine
+from ..worlds.terminations import ends
 
 # Q-learning over discrete actions ---------------------------------------------------------------------------------------
 
@@ -58,18 +63,21 @@ class Soft(eqx.Module):
     log_temperature: Trained
 
 
-def start_soft(spec: Spec, hidden, critics: int, critic_optimiser, actor_optimiser, *, key, **how) -> Soft:
-    """`how`: `norm`, `bias`, `last` of the critics' nets."""
+def start_soft(spec: Spec, hidden, critics: int, critic_optimiser, actor_optimiser, *, key, actor_net=None, **how) -> Soft:
+    """`how`: `norm`, `bias`, `last` of the critics' nets; `actor_net`: the same of the actor's, and its `bounds`."""
     kq, ka = jax.random.split(key)
     q = nets.critics(spec, hidden, critics, key=kq, **how)
-    pi = nets.Squashed(spec, hidden, key=ka)
+    pi = nets.Squashed(spec, hidden, key=ka, **(actor_net or {}))
     return Soft(Trained.start(q, critic_optimiser), q, Trained.start(pi, actor_optimiser), Trained.start(jnp.zeros(()), actor_optimiser))
 
 
-def soft_value(state: Soft, obs, *, entropy: bool = True, key):
-    r"""$\min_i \bar Q_i(s, a) - \alpha \log \pi(a \mid s)$ at one sampled action; without the second term if not `entropy`."""
+def soft_value(state: Soft, obs, *, entropy: bool = True, cost: Callable = lambda action: 0.0, key):
+    r"""$\min_i \bar Q_i(s, a) - \alpha \log \pi(a \mid s)$ at one sampled action; without the second term if not `entropy`.
+
+    `cost(action)` is subtracted: what SAC-RND is.
+    """
     action, log_prob = state.actor(obs).sample_and_log_prob(key)
-    value = state.target(obs, action).min(axis=0)
+    value = state.target(obs, action).min(axis=0) - cost(action)
     return value - jnp.exp(state.log_temperature.model) * log_prob if entropy else value
 
 
@@ -84,11 +92,12 @@ def soft_step(
     actor_optimiser,
     key,
     penalty: Callable = lambda q: (0.0, {}),
+    actor_penalty: Callable = lambda action: (0.0, {}),
 ) -> tuple[Soft, Metrics]:
     r"""One step of SAC towards $r + \gamma$ `next_value`, with the entropy target $-|A|$.
 
     Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905. `penalty(q) -> (scalar, metrics)` is added to the loss of
-    the critics: what CQL and COMBO are.
+    the critics: what CQL and COMBO are. `actor_penalty(action) -> (scalar, metrics)` is added to that of the actor.
     """
     temperature = jnp.exp(state.log_temperature.model)
     goal = ops.td_target(batch.reward, batch.terminal, next_value, discount)
@@ -103,8 +112,9 @@ def soft_step(
 
     def actor_loss(pi):
         action, log_prob = pi(batch.obs).sample_and_log_prob(key)
-        loss = (temperature * log_prob - critic(batch.obs, action).min(axis=0)).mean()
-        return loss, {"actor/loss": loss, "actor/entropy": -log_prob.mean()}
+        extra, info = actor_penalty(action)
+        loss = (temperature * log_prob - critic(batch.obs, action).min(axis=0)).mean() + extra
+        return loss, {"actor/loss": loss, "actor/entropy": -log_prob.mean()} | info
 
     actor, pi_info = state.actor.descend(actor_loss, actor_optimiser)
 
@@ -115,6 +125,117 @@ def soft_step(
     log_temperature, t_info = state.log_temperature.descend(temperature_loss, actor_optimiser)
     target = polyak(state.target, critic.model, target_rate)
     return Soft(critic, target, actor, log_temperature), q_info | pi_info | t_info
+
+
+class Conservative(eqx.Module):
+    """What CQL learns."""
+
+    agent: Soft
+    log_multiplier: Trained
+
+
+def start_conservative(algorithm, spec: Spec, *, key) -> Conservative:
+    agent = start_soft(spec, algorithm.hidden, algorithm.critics, **algorithm.optimisers, key=key)
+    return Conservative(agent, Trained.start(jnp.zeros(()), optax.adam(algorithm.lr)))
+
+
+def unlogged(agent: Soft, batch, n: int, *, key) -> tuple[Callable, jax.Array]:
+    """Actions by which to estimate the integral of e^Q at the batch's observations: `n` uniform ones, `n` of the actor's, and `n` that it
+    takes at the next observations. Returns (q -> their values, (critics, 3 n, rows)), and their log-densities, (3 n, rows).
+    """
+    k_now, k_later, k_any = jax.random.split(jax.random.fold_in(key, 1), 3)
+    several = lambda obs, k: jax.vmap(agent.actor(obs).sample_and_log_prob)(jax.random.split(k, n))
+    now, later = several(batch.obs, k_now), several(batch.next_obs, k_later)
+    anywhere = jax.random.uniform(k_any, now[0].shape, minval=-1, maxval=1)
+    flat = jnp.full(now[1].shape, -math.log(2) * batch.action.shape[-1])
+    tried, density = jnp.concatenate([anywhere, now[0], later[0]]), jnp.concatenate([flat, now[1], later[1]])
+    rows = tried.reshape(-1, tried.shape[-1])  # one large product is faster than a batch of small ones
+    obs = jnp.broadcast_to(batch.obs, (len(tried), *batch.obs.shape)).reshape(-1, *batch.obs.shape[1:])
+    return lambda q: q(obs, rows).reshape(-1, *density.shape), density
+
+
+def conservative_step(algorithm, state: Conservative, batch, *, key, least=None) -> tuple[Conservative, Metrics]:
+    r"""One step of CQL(H) with the hyperparameters of `algorithm`: Kumar et al. 2020, https://arxiv.org/abs/2006.04779.
+
+    With `least`, (rows), values of the actor's actions count in the gap as no less than that: what Cal-QL is.
+    """
+    kt, ka = jax.random.split(key)  # as in SAC
+    agent, n = state.agent, algorithm.actions_sampled
+    values, density = unlogged(agent, batch, n, key=key)
+    weight = algorithm.alpha * jnp.clip(jnp.exp(state.log_multiplier.model), 0, 1e6)
+
+    def penalty(q):
+        every = values(q)
+        if least is not None:
+            every = jnp.concatenate([every[:, :n], jnp.maximum(every[:, n:], least[None, None])], axis=1)
+        gap = jax.vmap(ops.soft_maximum, in_axes=(0, None))(every, density) - q(batch.obs, batch.action)
+        gap = gap if algorithm.gap_floor is None else jnp.maximum(gap, algorithm.gap_floor)
+        return weight * gap.mean(axis=1).sum(), {"critic/gap": gap.mean()}
+
+    if algorithm.max_backup:
+        next_actions = jax.vmap(agent.actor(batch.next_obs).sample)(jax.random.split(kt, n))
+        next_value = jax.vmap(lambda a: agent.target(batch.next_obs, a).min(axis=0))(next_actions).max(axis=0)
+    else:
+        next_value = soft_value(agent, batch.next_obs, entropy=algorithm.entropy_backup, key=kt)
+    how = dict(discount=algorithm.discount, target_rate=algorithm.target_rate, **algorithm.optimisers)
+    agent, info = soft_step(agent, batch, next_value, **how, key=ka, penalty=penalty)
+    if algorithm.gap is None:
+        return Conservative(agent, state.log_multiplier), info
+
+    def multiplier_loss(log_m):
+        m = jnp.clip(jnp.exp(log_m), 0, 1e6)
+        excess = info["critic/gap"] + math.log(len(density)) - algorithm.gap
+        return -m * algorithm.alpha * excess, {"critic/multiplier": m}
+
+    log_multiplier, m_info = state.log_multiplier.descend(multiplier_loss, optax.adam(algorithm.lr))
+    return Conservative(agent, log_multiplier), info | m_info
+
+
+# values of what was logged -------------------------------------------------------------------------------------------------
+
+
+def fit_critics(critic: Trained[nets.Ensemble], batch, goal, optimiser) -> tuple[Trained[nets.Ensemble], Metrics]:
+    """One step of every critic on the squared distance from `goal`, (n), at the logged actions."""
+
+    def loss(q):
+        taken = q(batch.obs, batch.action)
+        loss = ((taken - goal[None]) ** 2).sum(axis=0).mean()
+        return loss, {"critic/loss": loss, "critic/q": taken.mean(), "critic/target": goal.mean()}
+
+    return critic.descend(loss, optimiser)
+
+
+class Implicit(eqx.Module):
+    """The values of IQL."""
+
+    value: Trained[nets.Value]
+    critic: Trained[nets.Ensemble]
+    target: nets.Ensemble
+
+
+def start_implicit(spec: Spec, hidden, critics: int, optimiser, *, key, critic_net=None, **how) -> Implicit:
+    """`how`: `activation`, `norm` of the net of V; `critic_net`: of those of Q."""
+    kv, kq = jax.random.split(key)
+    q = nets.critics(spec, hidden, critics, key=kq, **(critic_net or {}))
+    return Implicit(Trained.start(nets.Value(spec, hidden, key=kv, **how), optimiser), Trained.start(q, optimiser), q)
+
+
+def implicit_step(state: Implicit, batch, *, expectile, discount, target_rate, optimiser):
+    r"""V towards the upper expectile of $\bar Q$ over logged actions, then Q towards $r + \gamma V(s')$.
+
+    Kostrikov et al. 2022, eq. 5 and 6, https://arxiv.org/abs/2110.06169. Also answers the advantage $\bar Q - V$ of what was logged.
+    """
+    q = state.target(batch.obs, batch.action).min(axis=0)
+
+    def value_loss(v):
+        loss = ops.expectile_loss(q - v(batch.obs), expectile).mean()
+        return loss, {"value/loss": loss}
+
+    value, v_info = state.value.descend(value_loss, optimiser)
+    goal = ops.td_target(batch.reward, batch.terminal, value(batch.next_obs), discount)
+    critic, q_info = fit_critics(state.critic, batch, goal, optimiser)
+    target = polyak(state.target, critic.model, target_rate)
+    return Implicit(value, critic, target), q - value(batch.obs), v_info | q_info
 
 
 # deterministic actor-critics ---------------------------------------------------------------------------------------------
@@ -172,3 +293,72 @@ def steady_step(
     # Only what may change goes through the branch: on a CPU a branch copies all that it hands on.
     slow, pi_info = sometimes(step % delay == 0, slowly, (state.actor, state.target_critic, state.target_actor))
     return Steady(critic, *slow), info | pi_info
+
+
+# soft actor-critics in learned worlds --------------------------------------------------------------------------------------
+
+# These read the fields of the algorithm that is handed to them: what the methods of this kind have in common.
+
+
+class Dreaming(eqx.Module):
+    """An agent, a model of its world, and what was imagined in it."""
+
+    agent: Soft
+    dynamics: nets.Dynamics
+    imagined: Ring
+
+
+def start_dreaming(algorithm, data, *, key) -> Dreaming:
+    """The agent starts as SAC's would from the same key."""
+    ends(algorithm.termination)  # a name that does not exist is better refused now than after the first stage
+    rows, optimisers = data.rows(), algorithm.optimisers
+    return Dreaming(
+        agent=start_soft(data.spec, algorithm.hidden, algorithm.critics, **optimisers, key=key),
+        dynamics=nets.Dynamics.start(
+            rows, data.spec, algorithm.model_hidden, algorithm.models, algorithm.elites, optax.adam(algorithm.model_lr),
+            held_out=algorithm.held_out, key=jax.random.fold_in(key, 1),
+        ),
+        imagined=Ring.empty(data, algorithm.rollouts * algorithm.horizon * algorithm.retain),
+    )  # fmt: skip
+
+
+def model_stage(algorithm, finish: Callable | None = None) -> Stage:
+    """The stage that fits `state.dynamics`. It ends by choosing elites, and then by `finish(state, data, *, key)`."""
+    put = lambda state, dynamics: dataclasses.replace(state, dynamics=dynamics)
+
+    def measure(state, data, *, step, key):
+        due = step % state.dynamics.epoch(algorithm.batch_size) == 0
+        return put(state, jax.lax.cond(due, lambda: state.dynamics.measured(data.rows()), lambda: state.dynamics))
+
+    def sample(state, data, *, key):
+        return state.dynamics.draw(data.rows(), algorithm.batch_size, key=key)
+
+    def update(state, batch, *, step, key):
+        optimiser = optax.adam(algorithm.model_lr)
+        dynamics, info = state.dynamics.fit(batch, optimiser, decay=algorithm.model_decay, patience=algorithm.patience)
+        return put(state, dynamics), info
+
+    def choose(state, data, *, key):
+        state = put(state, state.dynamics.measured(data.rows()).chosen())
+        return state if finish is None else finish(state, data, key=key)
+
+    return Stage("model", algorithm.model_steps, update, sample, refresh=measure, finish=choose)
+
+
+def refill(algorithm, state, data, judge: Callable, *, step, key):
+    """Every `every` steps: rollouts of the policy as it is, from logged observations, into the ring. `judge` as in `imagine`."""
+    if round(algorithm.real * algorithm.batch_size) == algorithm.batch_size:  # nothing imagined is ever drawn
+        return state
+
+    def dream():
+        start, go = jax.random.split(key)
+        obs, how = data.draw(algorithm.rollouts, key=start).obs, dict(horizon=algorithm.horizon, termination=algorithm.termination)
+        return state.imagined.push(*imagine(state.dynamics, state.agent.actor.model, obs, **how, view=data.view, judge=judge, key=go))
+
+    imagined = jax.lax.cond(step % algorithm.every == 0, dream, lambda: state.imagined)
+    return dataclasses.replace(state, imagined=imagined)
+
+
+def mixed(algorithm, state, data, *, key) -> Batch:
+    """A batch of which a share `real` was logged, those rows first, and the rest imagined."""
+    return Mixture((data, state.imagined), (algorithm.real, 1 - algorithm.real)).draw(algorithm.batch_size, key=key)

@@ -286,8 +286,9 @@ def plain(x):
 
 
 def fitting(task: Task) -> list[str]:
-    """The algorithms that are defined for the task's kind of actions."""
-    return [name for name in algos.ALGORITHMS if type(task.actions) in algos.find(name).actions]
+    """The algorithms that are defined for the task's kinds of action and observation."""
+    fits = lambda kind: type(task.actions) in kind.actions and task.observations in kind.observations
+    return [name for name in algos.ALGORITHMS if fits(algos.find(name))]
 
 
 def attempt(task: Task, algorithm: str, asked: Asked, *, place: Place, out: str | Path, progress: bool | None = None) -> dict:

@@ -92,6 +92,8 @@ class Task:
     episodes: int = 10
     "Per evaluation."
     size: Size = None
+    observations: type = Box
+    "The kind of observation."
     like: str = ""
     "The name by which `bench.settings` knows it, if that is another."
 
@@ -391,7 +393,7 @@ def mixture(world: str, env: str) -> tuple[Part, ...]:
 
 TASKS = {task.name: task for task in (
     Task("icu-sepsis", "20,000 intensive-care stays under simulated clinicians; survival is exact, computed in the simulation", "icu-sepsis",
-         Discrete(25), stays, "survival %", value=survival, steps=8000),
+         Discrete(25), stays, "survival %", value=survival, steps=8000, observations=Discrete),
     Task("cartpole-replay", "99,866 steps of a learner's own replay, d3rlpy's file", "cartpole", Discrete(2),
          d3rlpy("cartpole_v1.1.0.h5"), env="CartPole-v1", steps=50_000),
     Task("cartpole-random", "99,999 steps of random actions, d3rlpy's file", "cartpole", Discrete(2),

@@ -62,8 +62,7 @@ def main(argv: list[str]) -> None:
 
 
 def source(paper: Paper) -> str:
-    """Authors, year, and where to look: Kumar et al. 2020, arXiv 2006.04779."""
+    """Authors and where to look: Kumar et al., arXiv 2006.04779 (whose number begins with the year), or Riedmiller 2005, ECML."""
     names = [name.split()[-1] for name in paper.authors.split(" and ")]
     who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
-    where = f"arXiv {paper.url.split('/')[-1]}" if "arxiv.org" in paper.url else paper.where
-    return f"{who} {paper.year}, {where}"
+    return f"{who}, arXiv {paper.url.split('/')[-1]}" if "arxiv.org" in paper.url else f"{who} {paper.year}, {paper.where}"

@@ -177,5 +177,5 @@ def picture(path: Path, known: dict, rows: list[dict], curves: dict) -> None:
             )
             right.annotate("certain survival", (0, 1), xytext=(4, 3), textcoords="offset points", fontsize=9, color=GREY)
         right.set_xlabel("updates")
-        right.set_ylim(bottom=0)
-        right.set_title("Naive Q-learning believes its guesses", loc="left", fontweight="bold")
+        right.set_ylim(0, 1.15 * max(1.0, right.get_ylim()[1]))
+        right.set_title("Naive Q-learning deceives itself", loc="left", fontweight="bold")

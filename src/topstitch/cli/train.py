@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import json
 import sys
+import textwrap
 from typing import Annotated, Literal
 
 import tyro
@@ -20,8 +21,7 @@ examples:
       --obs 'obs_*' --action dose --reward reward --terminal died \\
       --sweep alpha=0.5,1,5 --seeds 4 --steps 20000 -o runs/cql
   topstitch train …same… -o runs/cql --resume     goes on after a crash, to the bit
-  topstitch train sac --env Hopper-v5 --steps 300000 --levels 50000 -o runs/sac
-                                                  learns by acting: no log, but an environment"""
+  topstitch train sac --env Hopper-v5 -o runs/sac     no log: learns by acting"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Options:
 
 def main(argv: list[str]) -> int:
     if not argv or argv[0].startswith("-"):
-        print(f"usage: topstitch train ALGORITHM --data FILE …\n\n{ABOUT}\n\nalgorithms: {', '.join(algos.ALGORITHMS)}\n\n"
-              "`topstitch train ALGORITHM --help` lists all options, and the hyperparameters of that algorithm.")  # fmt: skip
+        print(f"usage: topstitch train ALGORITHM --data FILE …\n\n{ABOUT}\n\n{listed()}\n\n"
+              "`topstitch train ALGORITHM --help` lists all options and its hyperparameters.")  # fmt: skip
         return 0 if argv else 2
     start_jax()
     try:
@@ -145,6 +145,10 @@ def told(runs, out: str, options: Options) -> int:
     else:
         show(rows, out)
     return 0 if all(run.fault is None for run in runs) else 3
+
+
+def listed() -> str:
+    return textwrap.fill(f"algorithms: {', '.join(algos.ALGORITHMS)}", 80, subsequent_indent="  ")
 
 
 def grid(algorithm, sweep: tuple[str, ...]) -> list:

@@ -59,6 +59,7 @@ class Window(eqx.Module):
     obs: Float[Array, "*n time obs"] | Int[Array, "*n time"]
     action: Float[Array, "*n time act"] | Int[Array, "*n time"]
     reward: Float[Array, "*n time"]
+    terminal: Float[Array, "*n time"]
     to_go: Float[Array, "*n time"]
     time: Int[Array, "*n time"]
     mask: Float[Array, "*n time"]
@@ -69,7 +70,7 @@ class Windows(eqx.Module):
 
     flat: Transitions
     to_go: Float[Array, " n"]
-    "The undiscounted return from here to the end of the episode."
+    "The return from here to the end of the episode."
     time: Int[Array, " n"]
     stop: Int[Array, " n"]
     "The first row behind the row's episode."
@@ -89,7 +90,8 @@ class Windows(eqx.Module):
         inside = index < self.stop[first][:, None]
         index = jnp.where(inside, index, first[:, None])  # padding repeats a row of the same episode; the mask hides it
         rows, mask = self.flat.all, inside.astype(jnp.float32)
-        return Window(rows.obs[index], rows.action[index], rows.reward[index], self.to_go[index], self.time[index], mask)
+        columns = rows.obs, rows.action, rows.reward, rows.terminal, self.to_go, self.time
+        return Window(*(column[index] for column in columns), mask)
 
 
 class Ring(eqx.Module):

@@ -267,11 +267,11 @@ class Episodes:
         arrays = {name: None if x is None else jnp.asarray(x) for name, x in columns.items()}
         return Transitions(Batch(**arrays), jax.tree.map(jnp.asarray, view), self.spec)
 
-    def windows(self, length: int) -> Windows:
-        """Stretches of `length` steps on the device, in unit scale."""
+    def windows(self, length: int, *, discount: float = 1.0) -> Windows:
+        """Stretches of `length` steps on the device, in unit scale, with the return to go at a discount."""
         time = np.arange(self.steps) - np.repeat(self.starts, self.lengths)
         reward = self.reward if self.view.reward is None else self.view.reward.host(self.reward)
-        to_go = dataclasses.replace(self, reward=reward).to_go()
+        to_go = dataclasses.replace(self, reward=reward).to_go(discount)
         i = lambda x: jnp.asarray(x, jnp.int32)
         return Windows(self.transitions(), jnp.asarray(to_go, jnp.float32), i(time), i(np.repeat(self.stops, self.lengths)), length)
 

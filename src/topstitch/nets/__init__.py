@@ -1,12 +1,75 @@
 """Networks. Every leaf is an array, so `jax.jit/vmap/scan/grad` and optax take these modules as they are."""
 
 from .actors import BoxGaussian, Categories, Deterministic, Greedy, Squashed, greedy, stochastic
+from .conditioned import Bilinear, Film
 from .critics import BoxQ, DiscreteQ, Value, critics, q_value
 from .distributions import Categorical, Delta, Normal, Tanh
+from .dynamics import Dynamics, GaussianStep
 from .ensemble import Ensemble
+from .features import Features, LinearQ, OneHot, Polynomial, Radial, features
+from .generative import VAE, BestOf, Diffusion, Drawn, Flow, Generator, OneStep, best, repeated
+from .heads import Heads
 from .mlp import MLP, LayerNorm, Linear, linears, vector
+from .planning import Planner, columns, likely
+from .sequence import GPT, Bins, ReturnReader, Seen, TokenModel
+from .tables import Table, TableGreedy, TablePolicy, means
+from .trees import Forest, ForestQ
 
 __all__ = [
-    "MLP", "BoxGaussian", "BoxQ", "Categorical", "Categories", "Delta", "Deterministic", "DiscreteQ", "Ensemble", "Greedy",
-    "LayerNorm", "Linear", "Normal", "Squashed", "Tanh", "Value", "critics", "greedy", "linears", "q_value", "stochastic", "vector",
+    "GPT",
+    "MLP",
+    "VAE",
+    "BestOf",
+    "Bilinear",
+    "Bins",
+    "BoxGaussian",
+    "BoxQ",
+    "Categorical",
+    "Categories",
+    "Delta",
+    "Deterministic",
+    "Diffusion",
+    "DiscreteQ",
+    "Drawn",
+    "Dynamics",
+    "Ensemble",
+    "Features",
+    "Film",
+    "Flow",
+    "Forest",
+    "ForestQ",
+    "GaussianStep",
+    "Generator",
+    "Greedy",
+    "Heads",
+    "LayerNorm",
+    "Linear",
+    "LinearQ",
+    "Normal",
+    "OneHot",
+    "OneStep",
+    "Planner",
+    "Polynomial",
+    "Radial",
+    "ReturnReader",
+    "Seen",
+    "Squashed",
+    "Table",
+    "TableGreedy",
+    "TablePolicy",
+    "Tanh",
+    "TokenModel",
+    "Value",
+    "best",
+    "columns",
+    "critics",
+    "features",
+    "greedy",
+    "likely",
+    "linears",
+    "means",
+    "q_value",
+    "repeated",
+    "stochastic",
+    "vector",
 ]  # fmt: skip

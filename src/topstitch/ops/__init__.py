@@ -1,8 +1,18 @@
 """The arithmetic of offline RL: pure, elementwise, unreduced, each with its source."""
 
-from .bellman import legal, td_target
+from .bellman import legal, soft_clipped, td_target
 from .conservative import gap, soft_maximum
-from .regression import expectile_loss
+from .divergence import kl_to_standard, mmd
+from .diversity import alignment
+from .linear import lstd
+from .noising import denoised, noised, variance_preserving
+from .pessimism import discrepancy, largest_noise, spread
+from .regression import expectile_loss, gaussian_nll
+from .safety import at_most_baseline, exactly_baseline, improvement_bound
 from .weights import exp_advantage, scale_free
 
-__all__ = ["exp_advantage", "expectile_loss", "gap", "legal", "scale_free", "soft_maximum", "td_target"]
+__all__ = [
+    "alignment", "at_most_baseline", "denoised", "discrepancy", "exactly_baseline", "exp_advantage", "expectile_loss", "gap", "gaussian_nll",
+    "improvement_bound", "kl_to_standard", "largest_noise", "legal", "lstd", "mmd", "noised", "scale_free", "soft_clipped",
+    "soft_maximum", "spread", "td_target", "variance_preserving",
+]  # fmt: skip

@@ -1,5 +1,7 @@
 """Losses whose least point is something other than the mean."""
 
+import math
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -13,3 +15,11 @@ def expectile_loss(error: Scalars, tau) -> Scalars:
     Kostrikov et al. 2022, eq. 4, https://arxiv.org/abs/2110.06169.
     """
     return jnp.where(error < 0, 1 - tau, tau) * error**2
+
+
+def gaussian_nll(mean: Scalars, log_var: Scalars, y: Scalars) -> Scalars:
+    r"""$-\log N(y; \mu, \sigma^2)$, whose mean is least where $\mu$ is the mean of y and $\sigma^2$ its variance.
+
+    Nix and Weigend 1994, https://doi.org/10.1109/ICNN.1994.374138.
+    """
+    return 0.5 * ((y - mean) ** 2 * jnp.exp(-log_var) + log_var + math.log(2 * math.pi))

@@ -13,25 +13,15 @@ number of samples, a constant that changes no gradient (and is added back before
 thresholds mean what they meant).
 """
 
-import math
 from typing import ClassVar
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import optax
 
-from ... import ops
-from ...core import Algorithm, Box, Paper, Trained, static
+from ...core import Algorithm, Box, Paper, static
 from .. import steps as shared
 
 
-class State(eqx.Module):
-    agent: shared.Soft
-    log_multiplier: Trained
-
-
-class CQL(Algorithm[State]):
+class CQL(Algorithm[shared.Conservative]):
     paper: ClassVar = Paper(
         "Aviral Kumar and Aurick Zhou and George Tucker and Sergey Levine", "Conservative Q-learning for offline reinforcement learning",
         "NeurIPS", 2020, "https://arxiv.org/abs/2006.04779",
@@ -65,46 +55,10 @@ class CQL(Algorithm[State]):
         return {"critic_optimiser": optax.adam(self.lr), "actor_optimiser": optax.adam(self.actor_lr)}
 
     def init(self, data, *, key):
-        agent = shared.start_soft(data.spec, self.hidden, self.critics, **self.optimisers, key=key)
-        return State(agent, Trained.start(jnp.zeros(()), optax.adam(self.lr)))
+        return shared.start_conservative(self, data.spec, key=key)
 
     def update(self, state, batch, *, step, key):
-        kt, ka = jax.random.split(key)  # as in SAC
-        k_now, k_later, k_any = jax.random.split(jax.random.fold_in(key, 1), 3)
-        agent = state.agent
-        several = lambda obs, k: jax.vmap(agent.actor(obs).sample_and_log_prob)(jax.random.split(k, self.actions_sampled))
-        now, later = several(batch.obs, k_now), several(batch.next_obs, k_later)
-        anywhere = jax.random.uniform(k_any, now[0].shape, minval=-1, maxval=1)
-        flat = jnp.full(now[1].shape, -math.log(2) * batch.action.shape[-1])
-        tried, density = jnp.concatenate([anywhere, now[0], later[0]]), jnp.concatenate([flat, now[1], later[1]])
-        weight = self.alpha * jnp.clip(jnp.exp(state.log_multiplier.model), 0, 1e6)
-
-        rows = tried.reshape(-1, tried.shape[-1])  # one large product is faster than a batch of small ones
-        obs = jnp.broadcast_to(batch.obs, (len(tried), *batch.obs.shape)).reshape(-1, *batch.obs.shape[1:])
-
-        def penalty(q):
-            every = q(obs, rows).reshape(-1, *density.shape)  # critic, sample, batch
-            gap = jax.vmap(ops.soft_maximum, in_axes=(0, None))(every, density) - q(batch.obs, batch.action)
-            gap = gap if self.gap_floor is None else jnp.maximum(gap, self.gap_floor)
-            return weight * gap.mean(axis=1).sum(), {"critic/gap": gap.mean()}
-
-        if self.max_backup:
-            next_value = jax.vmap(lambda a: agent.target(batch.next_obs, a).min(axis=0))(several(batch.next_obs, kt)[0]).max(axis=0)
-        else:
-            next_value = shared.soft_value(agent, batch.next_obs, entropy=self.entropy_backup, key=kt)
-        agent, info = shared.soft_step(
-            agent, batch, next_value, discount=self.discount, target_rate=self.target_rate, **self.optimisers, key=ka, penalty=penalty
-        )
-        if self.gap is None:
-            return State(agent, state.log_multiplier), info
-
-        def multiplier_loss(log_m):
-            m = jnp.clip(jnp.exp(log_m), 0, 1e6)
-            excess = info["critic/gap"] + math.log(len(tried)) - self.gap
-            return -m * self.alpha * excess, {"critic/multiplier": m}
-
-        log_multiplier, m_info = state.log_multiplier.descend(multiplier_loss, optax.adam(self.lr))
-        return State(agent, log_multiplier), info | m_info
+        return shared.conservative_step(self, state, batch, key=key)
 
     def policy(self, state):
         return state.agent.actor.model

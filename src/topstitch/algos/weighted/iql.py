@@ -22,7 +22,8 @@ import jax
 import optax
 
 from ... import nets, ops
-from ...core import Algorithm, Box, Discrete, Paper, Trained, polyak, static
+from ...core import Algorithm, Box, Discrete, Paper, Trained, static
+from .. import steps as shared
 
 
 class State(eqx.Module):
@@ -76,15 +77,10 @@ class IQL(Algorithm[State]):
         )
 
     def update(self, state, batch, *, step, key):
-        q = state.target(batch.obs, batch.action).min(axis=0)
-
-        def value_loss(v):
-            loss = ops.expectile_loss(q - v(batch.obs), self.expectile).mean()
-            return loss, {"value/loss": loss}
-
-        value, v_info = state.value.descend(value_loss, self.optimiser)
-
-        advantage = q - value(batch.obs)
+        values, advantage, info = shared.implicit_step(
+            shared.Implicit(state.value, state.critic, state.target), batch, expectile=self.expectile, discount=self.discount,
+            target_rate=self.target_rate, optimiser=self.optimiser,
+        )  # fmt: skip
         weight = ops.exp_advantage(advantage, self.beta, self.max_weight)
 
         def actor_loss(pi):
@@ -92,17 +88,7 @@ class IQL(Algorithm[State]):
             return loss, {"actor/loss": loss, "actor/advantage": advantage.mean(), "actor/weight": weight.mean()}
 
         actor, pi_info = state.actor.descend(actor_loss, self.actor_optimiser)
-
-        goal = ops.td_target(batch.reward, batch.terminal, value(batch.next_obs), self.discount)
-
-        def critic_loss(q):
-            taken = q(batch.obs, batch.action)
-            loss = ((taken - goal[None]) ** 2).sum(axis=0).mean()
-            return loss, {"critic/loss": loss, "critic/q": taken.mean(), "critic/target": goal.mean()}
-
-        critic, q_info = state.critic.descend(critic_loss, self.optimiser)
-        target = polyak(state.target, critic.model, self.target_rate)
-        return State(value, critic, target, actor), v_info | pi_info | q_info
+        return State(values.value, values.critic, values.target, actor), info | pi_info
 
     def policy(self, state):
         return state.actor.model

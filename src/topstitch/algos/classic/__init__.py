@@ -1,0 +1,1 @@
+"""Fitted and tabular methods: every update sees the whole log."""
