@@ -46,7 +46,9 @@ How to read the columns. *Last* and *best* are means over seeds, in the unit tha
 *Believes* is the mean Q of logged actions at the end, in raw rewards. *Is worth* is the discounted return that the last policy truly
 has, averaged over the steps of its own episodes; where the world is known it is exact. These are not the same states, so the two
 tell a factor from another, not a decimal. Tasks named after D4RL's are collected with other policies in today's environments, and
-scores are on D4RL's scale only to have a scale: they are not D4RL's numbers."""
+scores are on D4RL's scale only to have a scale: they are not D4RL's numbers. *Updates/s* are those of all seeds together on a machine
+that did other work too; speed is measured in [speed.md](speed.md). Where a belief still rises at the end of its picture, learning was not
+finished (CartPole and Pendulum at 20,000 updates), and what is said of beliefs there is said of that moment."""
 
 NAIVE = ("dqn", "td3", "sac")
 CAUTIOUS_VALUES = ("cql", "discrete_cql")

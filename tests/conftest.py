@@ -13,5 +13,17 @@ from jaxtyping import install_import_hook
 install_import_hook("topstitch", "beartype.beartype").__enter__()
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True)
+def _room_for_programs():
+    """Every compiled program holds mappings of memory, of which Linux gives a process some 65,000: let go of the programs in time."""
+    yield
+    if MAPPINGS.is_file() and len(MAPPINGS.read_bytes().splitlines()) > 25_000:
+        jax.clear_caches()
+
+
+MAPPINGS = Path("/proc/self/maps")

@@ -27,22 +27,8 @@ MAY = {
     "online": ["core", "data", "disk", "loop", "store", "listeners", "runs", "evaluation", "collection"],
     "bench": ["core", "data", "disk", "algos", "worlds", "loop", "listeners", "runs", "stats", "evaluation", "collection", "supply"],
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
-    "cli": [
-        "core",
-        "disk",
-        "data",
-        "algos",
-        "worlds",
-        "stats",
-        "store",
-        "evaluation",
-        "runs",
-        "online",
-        "loop",
-        "bench",
-        "collection",
-        "supply",
-    ],  # fmt: skip
+    "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection"]
+    + ["supply"],
     "__init__": ["algos", "data", "collection", "evaluation", "online", "runs", "store"],
     "__main__": ["cli"],
 }
