@@ -22,7 +22,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def _room_for_programs():
     """Every compiled program holds mappings of memory, of which Linux gives a process some 65,000: let go of the programs in time."""
     yield
-    if MAPPINGS.is_file() and len(MAPPINGS.read_bytes().splitlines()) > 25_000:
+    if MAPPINGS.is_file() and len(MAPPINGS.read_bytes().splitlines()) > 12_000:
         jax.clear_caches()
 
 

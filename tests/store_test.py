@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
+from small import SMALL, small
 
 from topstitch import store, testing
 from topstitch.algos import ALGORITHMS, find
@@ -21,14 +22,13 @@ from topstitch.disk import BadFile
 from topstitch.loop import Progress, begin, line_up
 from topstitch.store import load_checkpoint, load_policy, save_checkpoint, save_policy
 
-SMALL = dict(hidden=(8,), batch_size=8, steps=7)
-EXTRA = {"sac_n": dict(critics=3), "cql": dict(actions_sampled=2)}
 CASES = [(name, action) for name in ALGORITHMS for action in find(name).actions]
 MANY = settings(deadline=None, database=None, max_examples=200, suppress_health_check=list(HealthCheck))
 
 
 def fresh_policy(name: str, action: type):
-    algorithm, log = find(name)(**SMALL, **EXTRA.get(name, {})), testing.tiny(action)
+    algorithm = small(name)
+    log = testing.tiny(action, obs=algorithm.observations[0])
     state = jax.jit(lambda key: algorithm.init(algorithm.prepare(log), key=key))(jax.random.key(0))
     return log, log.policy(algorithm.policy(state))
 

@@ -1,0 +1,33 @@
+"""Every algorithm with nets and numbers so small that a test can afford it."""
+
+import dataclasses
+
+from topstitch.algos import find
+
+SMALL = dict(hidden=(8,), batch_size=8, steps=7)
+DREAM = dict(model_hidden=(8,), model_steps=5, models=5, elites=2, held_out=8, rollouts=4, horizon=2, every=3, retain=2)
+EXTRA = {
+    "cql": dict(actions_sampled=2),
+    "bcq": dict(behaviour_hidden=(8,), candidates=5, target_candidates=3),
+    "bear": dict(behaviour_hidden=(8,), actions_sampled=3, candidates=3, target_candidates=3, warmup=2),
+    "idql": dict(behaviour_hidden=(8,), candidates=4),
+    "ifql": dict(candidates=4),
+    "sac_n": dict(critics=5),
+    "mbpo": DREAM,
+    "mopo": DREAM,
+    "morel": DREAM,
+    "combo": dict(DREAM, actions_sampled=2),
+    "fqi": dict(trees=2, steps=5),
+    "nfq": dict(epochs=3),
+    "spibb": dict(threshold=2.0),
+    "edac": dict(critics=5),
+    "rem": dict(heads=3),
+    "sac_rnd": dict(embedding=4, novelty_steps=3),
+}
+
+
+def small(name: str, **variant):
+    """The algorithm of that name."""
+    known = {field.name for field in dataclasses.fields(find(name))}
+    shared = {field: value for field, value in SMALL.items() if field in known}
+    return find(name)(**{**shared, **EXTRA.get(name, {}), **variant})
