@@ -143,7 +143,7 @@ def play(world, steps: int, rng: np.random.Generator, seed: int, *, objects: tup
 
 def planner(name: str) -> Callable:
     """The package's planner for one kind of object."""
-    from ogbench.manipspace.oracles.plan import button_plan, cube_plan, drawer_plan, window_plan
+    from ogbench.manipspace.oracles.plan import button_plan, cube_plan, drawer_plan, window_plan  # pyright: ignore[reportMissingImports]
 
     return {
         "cube": cube_plan.CubePlanOracle,
@@ -340,7 +340,7 @@ def gym():
     try:
         with quietly():
             import gymnasium
-            import ogbench  # noqa: F401
+            import ogbench  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError("OGBench's environments need the package `ogbench`. Install it with: pip install 'topstitch[ogbench]'") from error
     return gymnasium
