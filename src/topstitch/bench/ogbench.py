@@ -340,7 +340,7 @@ def gym():
     try:
         with quietly():
             import gymnasium
-            import ogbench  # pyright: ignore[reportMissingImports]
+            import ogbench  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError("OGBench's environments need the package `ogbench`. Install it with: pip install 'topstitch[ogbench]'") from error
     return gymnasium
