@@ -195,3 +195,15 @@ def test_half_of_every_batch_from_the_log(offline):
 
     runs = online.train_online(Spy(steps=20, **SMALL), "Pendulum-v1", log=log, acting=Acting(warmup=20, block=20), every=20)
     assert set(seen) == {16} and runs[0].policy.view.obs is not None
+
+
+def test_a_method_whose_states_are_made_from_a_log_can_go_on(tmp_path):
+    """SAC-RND measures the log when it starts, which a ring does not let it do."""
+    from topstitch.collection import collect
+
+    log = collect("random", "Pendulum-v1", steps=200, lanes=1)
+    algorithm = ts.SACRND(steps=10, novelty_steps=5, embedding=4, **SMALL)
+    before = ts.train(algorithm, log, out=tmp_path / "offline", every=5)
+    after = online.finetune(tmp_path / "offline", log, "Pendulum-v1", steps=20, acting=Acting(warmup=20, block=10), every=10)
+    assert after[0].fault is None and after[0].algorithm.steps == 30
+    assert (np.asarray(after[0].policy(jnp.ones(3)).mode()) != np.asarray(before[0].policy(jnp.ones(3)).mode())).all()

@@ -27,7 +27,7 @@ from .data import BadData, Episodes
 from .data.formats.log import read_log, write_log
 from .data.view import Rescaled, drawn
 from .disk import BadFile, write_json
-from .evaluation import Step, gym, gym_maker, play, require_fit
+from .evaluation import Step, flat, gym, gym_maker, play, require_fit
 from .nets.actors import greedy as certain
 from .nets.distributions import Categorical, Delta, Normal, Tanh
 
@@ -299,7 +299,7 @@ def collect(
     """
     if lanes < 1:
         raise ValueError(f"Environments run in one lane at least, but asked for are {lanes}.")
-    make = _flat(env if callable(env) else gym_maker(env))
+    make = (lambda: flat(env())) if callable(env) else gym_maker(env)
     with contextlib.closing(make()) as world:
         spec, low, high = spaces_of(world)
         name = env if isinstance(env, str) else world.spec.id if world.spec is not None else type(world.unwrapped).__name__
@@ -374,16 +374,6 @@ def _log(kept: list[list[Step]], first: int, spec: Spec, low, high, source: str,
         actions=spec.action.size if low is None else None, low=low, high=high, log_prob=log_prob, **masks,
         ids=first + np.arange(len(kept)), source=source, notes=notes,
     )  # fmt: skip
-
-
-def _flat(make: Callable[[], Any]) -> Callable[[], Any]:
-    """The same environments, their Dict and Tuple observations laid side by side."""
-
-    def one():
-        world, spaces = make(), gym().spaces
-        return gym().wrappers.FlattenObservation(world) if isinstance(world.observation_space, (spaces.Dict, spaces.Tuple)) else world
-
-    return one
 
 
 def spaces_of(env) -> tuple[Spec, np.ndarray | None, np.ndarray | None]:

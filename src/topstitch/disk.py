@@ -4,6 +4,7 @@ checksum over both. Loading never runs code. The same contents are the same byte
 
 import hashlib
 import json
+import math
 import os
 import secrets
 from pathlib import Path
@@ -34,6 +35,15 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def plain(x: Any) -> Any:
+    """For JSON: NaN and infinities as null."""
+    if isinstance(x, dict):
+        return {name: plain(value) for name, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [plain(value) for value in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:

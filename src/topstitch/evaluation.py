@@ -189,14 +189,19 @@ class Evaluations:
         if now.stage != stage or (now.step % self.every and now.step != steps):
             return
         policies = jax.device_get(self.policies_of(self.algorithms, jax.device_get(now.states)))
-        seen = evaluate([self.log.policy(policy) for policy in unstack(policies, len(now.faults))], self.env, **self.how)
+        seen = self.see([self.log.policy(policy) for policy in unstack(policies, len(now.faults))])
         believes = metrics.get("critic/q")
-        point = {"step": now.step, "returns": seen.returns.tolist(), "lengths": seen.lengths.tolist(),
-                 "success": None if seen.success is None else seen.success.tolist(),
-                 "believes": None if believes is None else [float(b) if np.isfinite(b) else None for b in believes]}  # fmt: skip
+        said = None if believes is None else [float(b) if np.isfinite(b) else None for b in believes]
+        point = {"step": now.step, **seen, "believes": said}
         self.points = [*(p for p in self.points if p["step"] < now.step), point]
         if self.path is not None:
             write_bytes(self.path, "".join(json.dumps(p) + "\n" for p in self.points).encode())
+
+    def see(self, policies: list[Policy]) -> dict[str, list | None]:
+        """How policies in raw units do: `returns`, `lengths` and `success`."""
+        seen = evaluate(policies, self.env, **self.how)
+        success = None if seen.success is None else seen.success.tolist()
+        return {"returns": seen.returns.tolist(), "lengths": seen.lengths.tolist(), "success": success}
 
 
 def read_lines(path: Path) -> list[dict]:
@@ -226,7 +231,6 @@ def film(policy: Policy, env: str, path: str | Path, *, seed: int = 0, greedy: b
     from PIL import Image
 
     world = gym_maker(env, render_mode="rgb_array")()
-    require_fit(policy, world)
     shown: list = []
 
     def keep(step: Step):
@@ -237,6 +241,7 @@ def film(policy: Policy, env: str, path: str | Path, *, seed: int = 0, greedy: b
                 raise ValueError(f"{env!r} does not render pictures, so there is nothing to film.") from None
 
     with contextlib.closing(world):
+        require_fit(policy, world)
         play([policy], [[world]], 1, seed, greedy, watch=keep)
         rate = world.metadata.get("render_fps", 30)
     content = io.BytesIO()
@@ -253,15 +258,17 @@ def gym():
     return gymnasium
 
 
+def flat(world):
+    """The same environment, the parts of a Dict or Tuple observation laid side by side."""
+    spaces = gym().spaces
+    return gym().wrappers.FlattenObservation(world) if isinstance(world.observation_space, (spaces.Dict, spaces.Tuple)) else world
+
+
 def gym_maker(name: str, **how) -> Callable[[], Any]:
     """Makes environments of a registered id; an error that says what to do where it is not known. Observations of several parts
     are laid side by side, in the order of the space (Gymnasium sorts the keys of a Dict)."""
     gymnasium = gym()
-
-    def make():
-        world = gymnasium.make(name, **how)
-        parts = isinstance(world.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple))
-        return gymnasium.wrappers.FlattenObservation(world) if parts else world
+    make = lambda: flat(gymnasium.make(name, **how))
 
     try:
         make().close()

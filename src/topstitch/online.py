@@ -59,7 +59,7 @@ class Units(NamedTuple):
     def bounds(self):
         """(low, high) of a `Box` of raw actions."""
         scale = self.view.action
-        return (None, None) if scale is None else (scale.shift - scale.scale, scale.shift + scale.scale)
+        return (None, None) if scale is None else scale.bounds()
 
     @classmethod
     def of(cls, env: str) -> "Units":
@@ -186,11 +186,12 @@ def live(
     with contextlib.ExitStack() as after:
         worlds = [after.enter_context(contextlib.closing(make())) for _ in runs]
         lives = [Life(world, units, algorithm, seed, acting, acting.warmup + steps) for world, (_, seed) in zip(worlds, runs)]
-        logged = None if log is None or acting.logged == 0 else algorithm.prepare(log)
+        logged = None if log is None else algorithm.prepare(log)
         for life in lives:
             require_fit(units.policy(random_policy(life.world)), life.world)
-            life.data = ring_alone if logged is None else lambda ring: Mixture((logged, ring), (acting.logged, 1 - acting.logged))
-        blank = lives[0].data(lives[0].ring)
+            if logged is not None and acting.logged > 0:
+                life.data = lambda ring: Mixture((logged, ring), (acting.logged, 1 - acting.logged))
+        blank = lives[0].ring if logged is None else logged  # what states are made for
         if folder is not None:
             claim(folder, config, resume)
             if resume and (folder / "finished.json").is_file():
@@ -280,6 +281,8 @@ class Life:
         self.seen = {"obs": column(spec.obs), "action": column(spec.action), "reward": np.zeros(total, np.float32),
                      "terminal": np.zeros(total, bool), "next_obs": column(spec.obs), "log_prob": np.zeros(total, np.float32),
                      "ends": np.zeros(total, bool)}  # fmt: skip
+        stages = algorithm.stages()
+        self.stage, self.stage_name = len(stages) - 1, stages[-1].name
         self.steps, self.pushed, self.obs, self.reward, self.carry, self.fresh = 0, 0, None, np.float32(0), None, True
         self.key = jax.random.fold_in(jax.random.key(seed), 0x0411)
         row = self.rows(0, min(2, total))
@@ -301,12 +304,12 @@ class Life:
         if not self.alive[0]:
             return
         self.play(explorer(self.algorithm, self.states), length)
-        moment, stages = (jnp.int32(step), jnp.int32(length), jnp.float32(ceiling)), only(self.algorithm).stages()
-        how = dict(index=len(stages) - 1, together="map")
+        moment = jnp.int32(step), jnp.int32(length), jnp.float32(ceiling)
+        how = dict(index=self.stage, together="map")
         self.states, self.alive, broken, sums = advance(
             self.algorithm, self.states, self.alive, self.data(self.ring), self.run_key, *moment, **how
         )
-        self.fault = self.fault or read_faults(broken, sums, self.states, stages[-1].name)[0]
+        self.fault = self.fault or read_faults(broken, sums, self.states, self.stage_name)[0]
         self.sums = sums if self.sums is None else add(self.sums, sums)
 
     def play(self, policy: Policy, n: int) -> None:

@@ -18,10 +18,9 @@ import numpy as np
 
 from .. import algos
 from ..data import Episodes
-from ..disk import write_bytes, write_json
-from ..evaluation import Evaluations, gym_maker, play, read_lines
+from ..disk import plain, write_json
+from ..evaluation import Evaluations, gym_maker, play
 from ..listeners import checkpoints
-from ..loop import line_up, unstack
 from ..runs import fields_of, train
 from ..stats import mean_interval, stratified_interval
 from .settings import setting
@@ -144,27 +143,11 @@ def forget(folder: Path, points: list[dict], every: int, steps: int, stage: int)
             path.unlink()
 
 
-class Exact:
-    """Listens to training as `Evaluations` does, where the world is known: `value(policies)` are their exact returns."""
+class Exact(Evaluations):
+    """The same where the world is known: in the place of an environment, a function that gives the exact returns of policies."""
 
-    def __init__(self, runs, log: Episodes, value: Callable, *, every: int, path: Path):
-        self.log, self.value, self.every, self.path = log, value, every, path
-        self.stages = [stage.steps for stage in runs[0][0].stages()]
-        self.algorithms, _ = line_up(runs)
-        self.policies_of = jax.jit(jax.vmap(lambda algorithm, state: algorithm.policy(state)))
-        self.points: list[dict] = read_lines(path)
-
-    def __call__(self, now, metrics):
-        last = len(self.stages) - 1
-        if now.stage != last or (now.step % self.every and now.step != self.stages[last]):
-            return
-        policies = jax.device_get(self.policies_of(self.algorithms, jax.device_get(now.states)))
-        exact = np.asarray(self.value([self.log.policy(policy) for policy in unstack(policies, len(now.faults))]), np.float64)
-        believes = metrics.get("critic/q")
-        point = {"step": now.step, "returns": exact[:, None].tolist(), "lengths": None, "success": None,
-                 "believes": None if believes is None else [float(b) if np.isfinite(b) else None for b in believes]}  # fmt: skip
-        self.points = [*(p for p in self.points if p["step"] < now.step), point]
-        write_bytes(self.path, "".join(json.dumps(p) + "\n" for p in self.points).encode())
+    def see(self, policies):
+        return {"returns": np.asarray(self.env(policies), np.float64)[:, None].tolist(), "lengths": None, "success": None}
 
 
 class Clock:
@@ -271,15 +254,6 @@ def device() -> str:
     except (OSError, StopIteration):
         pass
     return f"{model}, {os.cpu_count()} cores"
-
-
-def plain(x):
-    """For JSON: NaN and infinities as null."""
-    if isinstance(x, dict):
-        return {name: plain(value) for name, value in x.items()}
-    if isinstance(x, (list, tuple)):
-        return [plain(value) for value in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 # many cells ----------------------------------------------------------------------------------------------------------------

@@ -63,14 +63,13 @@ def main(argv: list[str]) -> int:
     from ..evaluation import Evaluations
     from ..online import Acting, continued, finetune
     from ..runs import read_config
-    from .train import told
+    from .train import between, told
 
     log = read_log(options.data, options.roles).normalised(obs=options.normalise, reward=options.normalise_reward)
     out = options.out or f"{options.runs.rstrip('/')}-online"
     fields = dict(field(text) for text in options.set)
     runs = continued(read_config(options.runs), options.steps, fields)
-    wanted = options.evaluate_every or max(1, options.steps // 10)
-    every = max(1, round(wanted / options.every)) * options.every
+    every = between(options, options.steps)
     watch = Evaluations(
         runs, log, options.env, episodes=options.episodes, every=every, steps=options.steps, path=f"{out}/evaluations.jsonl"
     )

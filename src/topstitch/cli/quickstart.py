@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
 
     from .. import algos
     from ..bench import icu_sepsis as task
-    from ..disk import write_json
+    from ..disk import plain, write_json
     from ..loop import stack
     from ..runs import train
     from ..stats import mean_interval
@@ -66,9 +66,9 @@ def main(argv: list[str]) -> None:
         believed[name] = watch[0].points if watch else []
     seconds = time.monotonic() - began
     result = {"yardsticks": known, "algorithms": rows, "stays": len(stays), "seconds": seconds}
-    write_json(out / "result.json", jsonable(result))
+    write_json(out / "result.json", plain(result))
     picture(out / "survival.png", known, rows, believed)
-    print(json.dumps(jsonable(result), indent=1)) if options.json else show(known, rows)
+    print(json.dumps(plain(result), indent=1)) if options.json else show(known, rows)
     say(f"Runs, metrics, [bold]result.json[/] and [bold]survival.png[/] are in {out}/. {seconds:.0f} seconds.")
 
 
@@ -93,15 +93,6 @@ class Curve:
         before = [point for point in self.points if point[0] < now.step]
         self.points = [*before, [now.step, value.tolist(), None if believes is None else believes.tolist()]]
         write_json(self.path, self.points)
-
-
-def jsonable(x):
-    """NaN as null."""
-    if isinstance(x, dict):
-        return {name: jsonable(value) for name, value in x.items()}
-    if isinstance(x, (list, tuple)):
-        return [jsonable(value) for value in x]
-    return None if isinstance(x, float) and x != x else x
 
 
 LABELS = {

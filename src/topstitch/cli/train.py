@@ -96,7 +96,7 @@ def main(argv: list[str]) -> int:
     watch = []
     if options.env is not None:
         cells = [(setting, seed) for setting in settings for seed in range(options.seeds)]
-        watch.append(Evaluations(cells, seen, options.env, episodes=options.episodes, every=between(options, algorithm),
+        watch.append(Evaluations(cells, seen, options.env, episodes=options.episodes, every=between(options, sum(stage.steps for stage in algorithm.stages())),
                                  path=f"{out}/evaluations.jsonl"))  # fmt: skip
     runs = train(
         settings, seen, seeds=options.seeds, out=out, every=options.every, checkpoint_seconds=options.checkpoint_seconds, progress=True,
@@ -105,9 +105,9 @@ def main(argv: list[str]) -> int:
     return told(runs, out, options)
 
 
-def between(options: Options, algorithm) -> int:
-    """Steps from one evaluation to the next: a multiple of `--every`, at which listeners are called."""
-    wanted = options.evaluate_every or max(1, sum(stage.steps for stage in algorithm.stages()) // 10)
+def between(options, steps: int) -> int:
+    """Of `steps` in all, those from one evaluation to the next: a multiple of `--every`, at which listeners are called."""
+    wanted = options.evaluate_every or max(1, steps // 10)
     return max(1, round(wanted / options.every)) * options.every
 
 
@@ -126,7 +126,7 @@ def act(name: str, settings: list, options: Options) -> int:
         )
     out, algorithm = options.out or f"runs/{name}", settings[0]
     watch = Evaluations([(algorithm, seed) for seed in range(options.seeds)], Units.of(options.env), options.env, episodes=options.episodes,
-                        every=between(options, algorithm), path=f"{out}/evaluations.jsonl")  # fmt: skip
+                        every=between(options, algorithm.steps), path=f"{out}/evaluations.jsonl")  # fmt: skip
     runs = train_online(
         algorithm, options.env, acting=Acting(warmup=options.warmup, noise=options.explore_noise, level=options.explore_level),
         seeds=options.seeds, out=out, every=options.every, levels=options.levels, checkpoint_seconds=options.checkpoint_seconds,

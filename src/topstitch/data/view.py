@@ -24,6 +24,10 @@ class Affine(eqx.Module):
         lead = tuple(range(jnp.ndim(x) - jnp.ndim(self.scale)))
         return x * jnp.expand_dims(self.scale, lead) + jnp.expand_dims(self.shift, lead)
 
+    def bounds(self):
+        """What becomes -1 and what becomes 1: the lowest and the highest raw action, where actions are brought to unit scale."""
+        return self.shift - self.scale, self.shift + self.scale
+
     def host(self, x: np.ndarray) -> np.ndarray:
         """The same for a whole column, in NumPy."""
         return ((x - np.asarray(self.shift)) / np.asarray(self.scale)).astype(np.float32)

@@ -58,4 +58,5 @@ def bounds(log: Episodes) -> tuple[np.ndarray, np.ndarray]:
     """The lowest and the highest action of a `Box`, in raw units: what its view maps to -1 and 1."""
     if (scale := log.view.action) is None:
         return -np.ones(log.spec.action.size, np.float32), np.ones(log.spec.action.size, np.float32)
-    return np.asarray(scale.shift - scale.scale, np.float32), np.asarray(scale.shift + scale.scale, np.float32)
+    low, high = scale.bounds()
+    return np.asarray(low, np.float32), np.asarray(high, np.float32)
