@@ -25,18 +25,28 @@ UPDATES = {
     "pointmaze-medium-stitch": 30_000, "door-human": 20_000,
     "hopper-medium@10000": 20_000, "hopper-medium@50000": 20_000, "hopper-medium@200000": 20_000,
 }  # fmt: skip
-"By task, the updates that every algorithm would have if it were fast enough; None: those of its settings."
+"By task, the updates that every algorithm would have if it were fast enough; None: those of its settings. What iterates over the whole log has its own."
 ONLY = {"hopper-medium": ("bc", "td3", "sac", "td3bc")}
 "Where not all that fit are run."
 RATES = {
     "bc": 1300, "dqn": 1200, "discrete_bcq": 450, "discrete_cql": 700, "td3": 400, "td3bc": 400, "sac": 300, "iql": 300, "awac": 150,
-    "rebrac": 150, "sac_n": 40, "cql": 20,
+    "rebrac": 150, "sac_n": 40, "cql": 20, "flow_bc": 1200, "rem": 600, "ifql": 280, "sac_rnd": 170, "fql": 140, "mbpo": 130, "mopo": 130,
+    "morel": 130, "diffusion_bc": 60, "bcq": 60, "idql": 45, "edac": 25, "bear": 20, "cal_ql": 20, "combo": 20,
 }  # fmt: skip
-"Updates per second of all runs together with two layers of 256, on two cores; an algorithm without an entry counts as the slowest."
+"""Updates per second of all runs together with two layers of 256, on two cores, roughly: from "flow_bc" on they are reckoned from the
+arithmetic of an update, and the fitting of a model counts too. An algorithm without an entry counts as the slowest."""
 FASTER = {"cartpole": 8, "pendulum": 4, "pointmaze": 3, "locomotion": 3, "adroit": 3, "manipulation": 0.2}
 "How much faster the nets of other families are, and those of `INSTEAD`."
 LEAN = dict(hidden=(128, 128))
-INSTEAD = {"sac_n": LEAN | dict(critics=10), "cql": LEAN | dict(actions_sampled=4), "rebrac": LEAN | dict(batch_size=256)}
+CODED = LEAN | dict(behaviour_hidden=(128, 128))
+IMAGINED = LEAN | dict(model_hidden=(128, 128), model_steps=20_000, rollouts=5000)
+INSTEAD = {
+    "sac_n": LEAN | dict(critics=10), "edac": LEAN | dict(critics=10), "cql": LEAN | dict(actions_sampled=4),
+    "cal_ql": LEAN | dict(actions_sampled=4), "rebrac": LEAN | dict(batch_size=256), "sac_rnd": LEAN | dict(batch_size=256),
+    "bcq": CODED | dict(candidates=20), "bear": CODED | dict(candidates=20, warmup=2000),
+    "idql": CODED | dict(candidates=32, batch_size=256), "mbpo": IMAGINED, "mopo": IMAGINED, "morel": IMAGINED,
+    "combo": IMAGINED | dict(actions_sampled=4),
+}  # fmt: skip
 "Hyperparameters that published settings have too large for two cores, in locomotion, adroit and pointmaze; all others have `LEAN` there."
 
 PREFACE = """Every method on logs that anybody can make again: `topstitch bench TASK --algorithms NAME`. Nothing here was tuned on these
@@ -67,6 +77,7 @@ MIXED = ("icu-sepsis", "cartpole-replay", "cartpole-random", "pendulum-replay", 
 
 def cells(options) -> list:
     """(task, algorithm, how it is to be run)."""
+    from topstitch import algos
     from topstitch.bench import runner, tasks
 
     chosen = []
@@ -77,10 +88,10 @@ def cells(options) -> list:
             if algorithm not in runner.fitting(task):
                 continue
             rate = RATES.get(algorithm, min(RATES.values())) * FASTER.get(task.family, 1)
-            steps, why = updates, []
+            steps, why = None if runner.iterates(algos.find(algorithm)) else updates, []
             fields = INSTEAD.get(algorithm, LEAN) if task.family in ("locomotion", "adroit", "pointmaze") else {}
             why += [", ".join(f"{name} = {value}" for name, value in fields.items()) + " for time's sake"] if fields else []
-            if updates is not None and (most := max(1000, int(options.minutes * 60 * rate / SEEDS) // 1000 * 1000)) < updates:
+            if steps is not None and (most := max(1000, int(options.minutes * 60 * rate / SEEDS) // 1000 * 1000)) < steps:
                 steps, why = most, [*why, f"{most:,} of {updates:,} updates for time's sake"]
             chosen.append((task, algorithm, runner.Asked(SEEDS, steps, fields=fields, why="; ".join(why))))
     return chosen

@@ -10,7 +10,7 @@ from topstitch import algos, bench
 from topstitch.bench.settings import SETTINGS, setting
 from topstitch.core import Box, Discrete
 
-KINDS = {"cartpole": Discrete, "icu-sepsis": Discrete}
+KINDS = {"cartpole": Discrete, "icu-sepsis": Discrete, "minatar": Discrete}
 ENTRIES = [(key, name) for key, entry in SETTINGS.items() for name in entry]
 PUBLISHED = json.loads((Path(bench.__file__).parent / "published.json").read_text())
 PLANNED = {

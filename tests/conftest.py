@@ -1,14 +1,19 @@
 """Every annotation of a shape is checked, every silent broadcast and every warning is an error."""
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# Tests compile thousands of programs and run each for a moment: what makes programs faster costs more than it gains.
+CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # XLA stops at a flag that it does not know
+    CHEAP += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", CHEAP)
 sys.path.insert(0, str(Path(__file__).parent))
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 install_import_hook("topstitch", "beartype.beartype").__enter__()
 

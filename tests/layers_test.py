@@ -18,6 +18,7 @@ MAY = {
     "stats": [],
     "loop": ["core", "data"],
     "algos": ["core", "ops", "nets", "data", "worlds"],
+    "ope": ["core", "ops", "nets", "disk", "data", "worlds", "loop"],
     "store": ["core", "disk", "loop"],
     "evaluation": ["core", "data", "disk", "loop"],
     "supply": ["core", "disk", "nets", "data"],
@@ -25,14 +26,39 @@ MAY = {
     "listeners": ["disk", "loop", "store"],
     "runs": ["core", "data", "disk", "loop", "store", "listeners", "algos"],
     "online": ["core", "data", "disk", "loop", "store", "listeners", "runs", "evaluation", "collection"],
-    "bench": ["core", "data", "disk", "algos", "worlds", "loop", "listeners", "runs", "stats", "evaluation", "collection", "supply"],
+    "bench": [
+        "core",
+        "nets",
+        "data",
+        "disk",
+        "algos",
+        "worlds",
+        "loop",
+        "listeners",
+        "runs",
+        "stats",
+        "evaluation",
+        "collection",
+        "supply",
+    ],
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
     "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection"]
-    + ["supply"],
-    "__init__": ["algos", "data", "collection", "evaluation", "online", "runs", "store"],
+    + ["supply", "ope"],
+    "__init__": ["algos", "data", "collection", "evaluation", "online", "ope", "runs", "store"],
     "__main__": ["cli"],
 }
-SOLVERS_OF_SIMULATORS = {"gym", "gymnasium", "gymnasium_robotics", "mujoco", "minari", "ogbench", "ray", "icu_sepsis", "tensorboardX"}
+SOLVERS_OF_SIMULATORS = {
+    "gym",
+    "gymnasium",
+    "gymnasium_robotics",
+    "mujoco",
+    "minari",
+    "minatar",
+    "ogbench",
+    "ray",
+    "icu_sepsis",
+    "tensorboardX",
+}
 
 
 def files():

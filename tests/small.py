@@ -18,10 +18,13 @@ EXTRA = {
     "morel": DREAM,
     "combo": dict(DREAM, actions_sampled=2),
     "fqi": dict(trees=2, steps=5),
+    "dr_policy_gradient": dict(actions_sampled=2),
     "nfq": dict(epochs=3),
     "spibb": dict(threshold=2.0),
     "edac": dict(critics=5),
     "rem": dict(heads=3),
+    "decision_transformer": dict(context=3, longest=9, warmup=2),
+    "trajectory_transformer": dict(heads=2, context=2, window=2, horizon=3, beam=2, bins=4, warmup=2),
     "sac_rnd": dict(embedding=4, novelty_steps=3),
 }
 

@@ -33,8 +33,13 @@ def fresh_policy(name: str, action: type):
     return log, log.policy(algorithm.policy(state))
 
 
+@jax.jit
+def act(policy, obs):
+    return policy.act(policy.start(), obs, 0.0)[0]
+
+
 def answers(policy, log) -> np.ndarray:
-    return np.stack([np.asarray(policy.act(policy.start(), o, 0.0)[0]) for o in jnp.asarray(log.obs[:3])])
+    return np.stack([np.asarray(act(policy, o)) for o in jnp.asarray(log.obs[:3])])
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +94,12 @@ def test_policies_come_back_here_and_in_a_fresh_process(tmp_path):
         import numpy as np
         import topstitch
         assert "jax" not in sys.modules
+        import jax
+        act = jax.jit(lambda policy, obs: policy.act(policy.start(), obs, 0.0)[0])
         for path in sorted(pathlib.Path(sys.argv[1]).glob("*.safetensors")):
             policy, seen = topstitch.load_policy(path), np.load(path.with_suffix(".npz"))
             for obs, said in zip(seen["obs"], seen["said"]):
-                np.testing.assert_allclose(policy.act(policy.start(), obs, 0.0)[0], said, rtol=1e-5, atol=1e-6, err_msg=str(path))
+                np.testing.assert_allclose(act(policy, obs), said, rtol=1e-5, atol=1e-6, err_msg=str(path))
         used = [name for name in sys.modules if name.startswith(("topstitch.runs", "topstitch.cli", "topstitch.listeners"))]
         assert not used, used
         print("fine")

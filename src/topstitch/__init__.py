@@ -50,20 +50,29 @@ PUBLIC = {
     "LSPI": "algos.classic.lspi:LSPI",
     "TabularQ": "algos.classic.tabular_q:TabularQ",
     "SPIBB": "algos.classic.spibb:SPIBB",
+    "ISPolicyGradient": "algos.classic.is_policy_gradient:ISPolicyGradient",
+    "DRPolicyGradient": "algos.classic.dr_policy_gradient:DRPolicyGradient",
     "MBPO": "algos.model_based.mbpo:MBPO",
     "MOPO": "algos.model_based.mopo:MOPO",
     "MOReL": "algos.model_based.morel:MOReL",
     "COMBO": "algos.model_based.combo:COMBO",
+    "DecisionTransformer": "algos.sequence.decision_transformer:DecisionTransformer",
+    "TrajectoryTransformer": "algos.sequence.trajectory_transformer:TrajectoryTransformer",
 }
 
-__all__ = ["__version__", *PUBLIC]
+PARTS = ("ope",)  # modules that people call by name, as in topstitch.ope.estimate
+
+__all__ = ["__version__", *PUBLIC, *PARTS]
 
 if TYPE_CHECKING:
+    from . import ope
     from .algos import ALGORITHMS
     from .algos.baseline.dqn import DQN
     from .algos.baseline.sac import SAC
     from .algos.baseline.td3 import TD3
+    from .algos.classic.dr_policy_gradient import DRPolicyGradient
     from .algos.classic.fqi import FQI
+    from .algos.classic.is_policy_gradient import ISPolicyGradient
     from .algos.classic.lspi import LSPI
     from .algos.classic.nfq import NFQ
     from .algos.classic.spibb import SPIBB
@@ -90,6 +99,8 @@ if TYPE_CHECKING:
     from .algos.model_based.mbpo import MBPO
     from .algos.model_based.mopo import MOPO
     from .algos.model_based.morel import MOReL
+    from .algos.sequence.decision_transformer import DecisionTransformer
+    from .algos.sequence.trajectory_transformer import TrajectoryTransformer
     from .algos.weighted.awac import AWAC
     from .algos.weighted.iql import IQL
     from .collection import collect
@@ -103,6 +114,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):
+    if name in PARTS:
+        return importlib.import_module(f".{name}", __name__)
     if name not in PUBLIC:
         raise AttributeError(f"module 'topstitch' has no attribute {name!r}")
     module, attribute = PUBLIC[name].split(":")

@@ -22,14 +22,15 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
-from .core import Box, Discrete, Markov, Policy, Spec, static
+from .core import Box, Discrete, Image, Markov, MultiDiscrete, Policy, Spec, static
 from .data import BadData, Episodes
 from .data.formats.log import read_log, write_log
 from .data.view import Rescaled, drawn
 from .disk import BadFile, write_json
-from .evaluation import Step, flat, gym, gym_maker, play, require_fit
+from .evaluation import Step, flat, gym_maker, known, play, require_fit, row_of
 from .nets.actors import greedy as certain
-from .nets.distributions import Categorical, Delta, Normal, Tanh
+from .nets.distributions import Categorical, Choices, Delta, Normal, Tanh
+from .nets.mlp import vector
 
 Bound = Float[Array | np.ndarray, " act"]
 Tell = Callable[[int, int], Any]
@@ -88,7 +89,7 @@ class Mixture(eqx.Module):
     """`base` with probability `level`, else `other`."""
 
     base: eqx.Module
-    other: Uniform | Categorical
+    other: Uniform | Categorical | Choices
     level: float = static()
 
     def mode(self):
@@ -134,7 +135,9 @@ class Random(Markov):
     high: Bound | None = None
 
     def __call__(self, obs, mask=None):
-        lead = jnp.shape(obs) if isinstance(self.spec.obs, Discrete) else jnp.shape(obs)[:-1]
+        lead = jnp.shape(obs)[: jnp.ndim(obs) - len(row(self.spec.obs).shape)]
+        if isinstance(self.spec.action, MultiDiscrete):
+            return Choices(jnp.zeros((*lead, self.spec.action.size)), self.spec.action.sizes, mask)
         if self.low is None:
             return Categorical(jnp.zeros((*lead, self.spec.action.size)), mask)
         wide = lambda x: jnp.broadcast_to(x, (*lead, self.spec.action.size))
@@ -174,8 +177,11 @@ class Behaviour(Markov):
         return said if self.level == 1 else Mixture(said, Random(self.spec, self.low, self.high)(obs, mask), self.level)
 
     def _own(self, said):
+        if self.low is None and self.greedy:
+            chosen = vector(said.mode(), self.spec.action)
+            return Choices(jnp.log(chosen), said.sizes) if isinstance(said, Choices) else certain(chosen)
         if self.low is None:
-            return certain(jax.nn.one_hot(said.mode(), self.spec.action.size)) if self.greedy else said
+            return said
         if self.greedy:
             return Delta(said.mode())
         if self.noise is None:
@@ -352,9 +358,8 @@ def _log(kept: list[list[Step]], first: int, spec: Spec, low, high, source: str,
     steps, notes = [step for episode in kept for step in episode], list(notes)
     ends = np.array([step.terminated or step.truncated for step in steps])
     terminal = np.array([step.terminated for step in steps])
-    whole = isinstance(spec.obs, Discrete)
-    seen = lambda rows: np.array([int(row) if whole else np.ravel(row) for row in rows], np.int32 if whole else np.float32)
-    chosen = np.array([np.ravel(step.action) if low is not None else step.action for step in steps])
+    seen = lambda rows: np.array([row_of(spec.obs, row) for row in rows])
+    chosen = np.array([step.action if isinstance(spec.action, Discrete) else np.ravel(step.action) for step in steps])
     log_prob = np.array([step.log_prob for step in steps], np.float32)
     if np.isnan(log_prob).any():
         log_prob = None
@@ -370,25 +375,22 @@ def _log(kept: list[list[Step]], first: int, spec: Spec, low, high, source: str,
             notes.append(OPEN)
     return Episodes.of(
         seen(step.obs for step in steps), chosen, np.array([step.reward for step in steps]), terminal, ends=ends,
-        next_obs=seen(step.next_obs for step in steps), states=spec.obs.size if whole else None,
-        actions=spec.action.size if low is None else None, low=low, high=high, log_prob=log_prob, **masks,
+        next_obs=seen(step.next_obs for step in steps), **declared(spec), low=low, high=high, log_prob=log_prob, **masks,
         ids=first + np.arange(len(kept)), source=source, notes=notes,
     )  # fmt: skip
 
 
 def spaces_of(env) -> tuple[Spec, np.ndarray | None, np.ndarray | None]:
     """(its spaces, the bounds of a `Box` of actions)."""
-    spaces = gym().spaces
-
-    def space(what: str, known) -> Box | Discrete:
-        if isinstance(known, spaces.Discrete) and known.start == 0:
-            return Discrete(int(known.n))
-        if isinstance(known, spaces.Box) and not (known.dtype == np.uint8 and len(known.shape) == 3):
-            return Box(int(np.prod(known.shape)))
-        raise ValueError(f"The environment's {what} are {known}; expected vectors, or whole numbers from 0. Wrap the environment.")
-
-    spec = Spec(space("observations", env.observation_space), space("actions", env.action_space))
-    if isinstance(spec.action, Discrete):
+    obs, action = known(env.observation_space), known(env.action_space)
+    if not isinstance(obs, (Box, Discrete, Image)):
+        raise ValueError(
+            f"The environment's observations are {obs}; expected vectors, whole numbers from 0, or pictures. Wrap the environment."
+        )
+    if not isinstance(action, (Box, Discrete, MultiDiscrete)):
+        raise ValueError(f"The environment's actions are {action}; expected vectors, or whole numbers from 0. Wrap the environment.")
+    spec = Spec(obs, action)
+    if not isinstance(action, Box):
         return spec, None, None
     low, high = (np.asarray(x, np.float32).reshape(-1) for x in (env.action_space.low, env.action_space.high))
     if not (np.isfinite([low, high]).all() and (low < high).all()):
@@ -396,12 +398,34 @@ def spaces_of(env) -> tuple[Spec, np.ndarray | None, np.ndarray | None]:
     return spec, low, high
 
 
+def row(space: Box | Discrete | MultiDiscrete | Image) -> jax.ShapeDtypeStruct:
+    """The shape and the type of a member of a space, as a log has it."""
+    match space:
+        case Box(size):
+            return jax.ShapeDtypeStruct((size,), np.float32)
+        case Image(height, width, channels):
+            return jax.ShapeDtypeStruct((height, width, channels), np.uint8)
+        case MultiDiscrete(sizes):
+            return jax.ShapeDtypeStruct((len(sizes),), np.int32)
+    return jax.ShapeDtypeStruct((), np.int32)
+
+
+def declared(spec: Spec) -> dict[str, Any]:
+    """What `Episodes.of` must be told of spaces, since it cannot be read off the rows."""
+    told = {"states": spec.obs.size} if isinstance(spec.obs, Discrete) else {"peak": spec.obs.peak} if isinstance(spec.obs, Image) else {}
+    match spec.action:
+        case Discrete(n):
+            return told | {"actions": n}
+        case MultiDiscrete(sizes):
+            return told | {"actions": sizes}
+    return told
+
+
 def _has_faces(policy: Policy, spec: Spec) -> bool:
     """Whether the policy's actions are of the mixed kind."""
-    if not isinstance(policy, Markov) or isinstance(spec.action, Discrete):
+    if not isinstance(policy, Markov) or not isinstance(spec.action, Box):
         return False
-    obs = jax.ShapeDtypeStruct((), jnp.int32) if isinstance(spec.obs, Discrete) else jax.ShapeDtypeStruct((spec.obs.size,), jnp.float32)
-    said = jax.eval_shape(policy, obs)
+    said = jax.eval_shape(policy, row(spec.obs))
     return isinstance(said.base if isinstance(said, Mixture) else said, Clipped)
 
 

@@ -35,11 +35,37 @@ class Discrete:
 
 
 @dataclasses.dataclass(frozen=True)
+class MultiDiscrete:
+    """Several choices at once: choice j is one of 0 .. sizes[j] - 1. An action is a vector of integers."""
+
+    sizes: tuple[int, ...]
+
+    def __post_init__(self):
+        if not self.sizes or not all(isinstance(n, int) and n > 0 for n in self.sizes):
+            raise ValueError(f"A MultiDiscrete needs whole numbers above 0, as many as there are choices; got {self.sizes}.")
+
+    @property
+    def size(self) -> int:
+        """Columns of masks and of one-hot vectors, those of all choices side by side."""
+        return sum(self.sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """Pictures of whole numbers, 0 .. peak, in uint8. `peak` is what nets see as 1: that of a picture of flags is 1."""
+
+    height: int
+    width: int
+    channels: int
+    peak: int = 255
+
+
+@dataclasses.dataclass(frozen=True)
 class Spec:
     """What a network must fit: the space of observations and that of actions. Hashable, hence static in data."""
 
-    obs: Box | Discrete
-    action: Box | Discrete
+    obs: Box | Discrete | Image
+    action: Box | Discrete | MultiDiscrete
 
 
 class Paper(NamedTuple):

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .core import Discrete, Markov, Policy, Spec
+from .core import Box, Discrete, Image, Markov, MultiDiscrete, Policy, Spec
 from .data import Raw, RawMarkov
+from .data.episodes import picture
 from .data.view import drawn
 from .disk import write_bytes
 from .loop import Progress, line_up, stack, unstack
@@ -105,9 +106,9 @@ def play(
         start(*place)
     stacked = stack(policies)
     carry, t, done, key = begin(stacked, shape=shape), 0, 0, jax.random.key(seed)
-    discrete = isinstance(worlds[0][0].observation_space, gym().spaces.Discrete)
+    seen = known(worlds[0][0].observation_space)
     while (current < episodes).any():
-        now = np.array([[int(o) if discrete else np.ravel(o) for o in row] for row in obs], np.int32 if discrete else np.float32)
+        now = np.array([[row_of(seen, o) for o in row] for row in obs])
         legal = None if masks[0, 0] is None else np.array(masks.tolist(), bool)
         told = jax.random.fold_in(key, t)
         action, log_prob, carry = act(stacked, carry, fresh, now, reward, legal, told, greedy=greedy, logged=watch is not None)
@@ -264,6 +265,27 @@ def flat(world):
     return gym().wrappers.FlattenObservation(world) if isinstance(world.observation_space, (spaces.Dict, spaces.Tuple)) else world
 
 
+def known(space) -> Box | Discrete | MultiDiscrete | Image | str:
+    """A Gymnasium space as it is called here; for one that is not known here, what it is, in words."""
+    spaces = gym().spaces
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return Discrete(int(space.n))
+    if isinstance(space, spaces.MultiDiscrete) and not space.start.any():
+        return MultiDiscrete(tuple(int(n) for n in space.nvec.reshape(-1)))
+    if isinstance(space, spaces.Box) and space.dtype in (np.uint8, bool) and len(space.shape) == 3:
+        return picture(space.shape, int(space.high.max()))
+    if isinstance(space, spaces.Box):
+        return Box(int(np.prod(space.shape)))
+    return f"the numbers {space.start} to {space.start + space.n - 1}" if isinstance(space, spaces.Discrete) else str(space)
+
+
+def row_of(space: Box | Discrete | MultiDiscrete | Image | str, obs) -> np.ndarray | np.generic:
+    """What an environment shows as one row of a log has it."""
+    if isinstance(space, Discrete):
+        return np.int32(obs)
+    return np.asarray(obs, np.uint8) if isinstance(space, Image) else np.ravel(obs).astype(np.float32)
+
+
 def gym_maker(name: str, **how) -> Callable[[], Any]:
     """Makes environments of a registered id; an error that says what to do where it is not known. Observations of several parts
     are laid side by side, in the order of the space (Gymnasium sorts the keys of a Dict)."""
@@ -285,17 +307,24 @@ def require_fit(policy: Policy, env) -> None:
     """An error if a saved policy was made for other observations or actions than the environment's."""
     if not isinstance(policy, (Raw, RawMarkov)):
         return
-    spaces = gym().spaces
-    words = lambda size, whole: f"the numbers 0 to {size - 1}" if whole else f"vectors of {size}"
     spec: Spec = policy.spec
-    for part, space, known in (("observations", env.observation_space, spec.obs), ("actions", env.action_space, spec.action)):
-        whole = isinstance(known, Discrete)
-        if isinstance(space, spaces.Discrete):
-            fits, has = whole and (space.n, space.start) == (known.size, 0), f"the numbers {space.start} to {space.start + space.n - 1}"
-        elif isinstance(space, spaces.Box):
-            fits, has = not whole and int(np.prod(space.shape)) == known.size, words(int(np.prod(space.shape)), False)
-        else:
-            fits, has = False, str(space)
-        if not fits:
-            raise ValueError(f"This is not the environment that the policy was learned for: its {part} are {has}, but the policy "
-                             f"knows {words(known.size, whole)}.")  # fmt: skip
+    for part, space, wanted in (("observations", env.observation_space, spec.obs), ("actions", env.action_space, spec.action)):
+        has = known(space)
+        alike = dataclasses.replace(has, peak=wanted.peak) if isinstance(has, Image) and isinstance(wanted, Image) else has
+        if alike != wanted:
+            raise ValueError(f"This is not the environment that the policy was learned for: its {part} are {words(has)}, but the policy "
+                             f"knows {words(wanted)}.")  # fmt: skip
+
+
+def words(space: Box | Discrete | MultiDiscrete | Image | str) -> str:
+    """The members of a space."""
+    match space:
+        case Discrete(n):
+            return f"the numbers 0 to {n - 1}"
+        case MultiDiscrete(sizes):
+            return f"{len(sizes)} numbers, from 0 to {' and '.join(str(n - 1) for n in sizes)}"
+        case Image(height, width, channels):
+            return f"pictures of {height} × {width} × {channels}"
+        case Box(size):
+            return f"vectors of {size}"
+    return space

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .collection import Behaviour, random_policy, spaces_of
-from .core import Algorithm, Discrete, Policy, Spec
+from .collection import Behaviour, declared, random_policy, row, spaces_of
+from .core import Algorithm, Policy, Spec
 from .data import Affine, BadData, Batch, Episodes, Mixture, Ring, Transitions, View
 from .data.formats.log import read_log, write_log
 from .disk import BadFile
-from .evaluation import act, gym_maker, require_fit
+from .evaluation import act, gym_maker, require_fit, row_of
 from .evaluation import begin as memory
 from .listeners import Bar, Checkpoints, Jsonl, Last, checkpoints, newest
 from .loop import CEILING, Listener, Progress, add, advance, average, begin, line_up, read_faults, stack, unstack
@@ -173,9 +173,10 @@ def live(
     if resume and out is None:
         raise ValueError("`resume` needs a folder: give `out`.")
     units = Units.of(env) if log is None else Units(log.spec, log.view)
-    if not isinstance(units.spec.action, algorithm.actions):
-        kinds = " or ".join(kind.__name__ for kind in algorithm.actions)
-        raise ValueError(f"{type(algorithm).__name__} is defined for {kinds} actions, but those of {env} are {units.spec.action}.")
+    for what, space, known in (("actions", units.spec.action, algorithm.actions), ("observations", units.spec.obs, algorithm.observations)):
+        if not isinstance(space, known):
+            kinds = " or ".join(kind.__name__ for kind in known)
+            raise ValueError(f"{type(algorithm).__name__} is defined for {kinds} {what}, but those of {env} are {space}.")
     if log is not None and log.mask is not None:
         raise ValueError("Learning by acting does not know masks of allowed actions, but the log has some.")
     steps, name = start.steps or algorithm.steps, algorithm.stages()[-1].name
@@ -275,8 +276,7 @@ class Life:
 
     def __init__(self, world, units: Units, algorithm: Algorithm, seed: int, acting: Acting, total: int):
         self.world, self.units, self.prepare, self.seed, self.chunk = world, units, algorithm.prepare, seed, acting.block
-        whole = lambda kind: isinstance(kind, Discrete)
-        column = lambda kind: np.zeros(total, np.int32) if whole(kind) else np.zeros((total, kind.size), np.float32)
+        column = lambda kind: np.zeros((total, *row(kind).shape), row(kind).dtype)
         spec = units.spec
         self.seen = {"obs": column(spec.obs), "action": column(spec.action), "reward": np.zeros(total, np.float32),
                      "terminal": np.zeros(total, bool), "next_obs": column(spec.obs), "log_prob": np.zeros(total, np.float32),
@@ -285,11 +285,11 @@ class Life:
         self.stage, self.stage_name = len(stages) - 1, stages[-1].name
         self.steps, self.pushed, self.obs, self.reward, self.carry, self.fresh = 0, 0, None, np.float32(0), None, True
         self.key = jax.random.fold_in(jax.random.key(seed), 0x0411)
-        row = self.rows(0, min(2, total))
-        if not isinstance(row, Batch):
-            raise ValueError(f"{type(algorithm).__name__} learns from {type(row).__name__}s, which do not come one step at a time.")
-        self.waits = row.returns is not None or row.next_action is not None
-        store = jax.tree.map(lambda x: jnp.zeros((min(acting.capacity, total), *x.shape[1:]), x.dtype), row)
+        some = self.rows(0, min(2, total))
+        if not isinstance(some, Batch):
+            raise ValueError(f"{type(algorithm).__name__} learns from {type(some).__name__}s, which do not come one step at a time.")
+        self.waits = some.returns is not None or some.next_action is not None
+        store = jax.tree.map(lambda x: jnp.zeros((min(acting.capacity, total), *x.shape[1:]), x.dtype), some)
         self.ring = Ring(store, jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, units.view), spec)
         self.data: Callable[[Ring], Any] = ring_alone
         self.sums: Any = None
@@ -316,13 +316,13 @@ class Life:
         """`n` more steps, into the ring."""
         stacked, first = stack([policy]), self.steps
         self.carry = memory(stacked, shape=(1, 1)) if self.carry is None else self.carry
-        whole = isinstance(self.units.spec.obs, Discrete)
+        seen = self.units.spec.obs
         for at in range(first, first + n):
             if self.obs is None:
                 chance = int(np.random.SeedSequence([self.seed, at]).generate_state(1)[0])
                 self.obs, _ = self.world.reset(seed=chance)
                 self.reward, self.fresh = np.float32(0), True
-            obs = np.int32(self.obs) if whole else np.ravel(self.obs).astype(np.float32)
+            obs = row_of(seen, self.obs)
             told = jax.random.fold_in(self.key, at)
             one = lambda x: np.asarray(x)[None, None]
             action, log_prob, self.carry = act(
@@ -331,9 +331,9 @@ class Life:
             action = np.asarray(action)[0, 0]
             chosen = int(action) if action.ndim == 0 else action.reshape(self.world.action_space.shape)
             after, earned, terminated, truncated, _ = self.world.step(chosen)
-            row = dict(obs=obs, action=action, reward=earned, terminal=terminated, log_prob=np.asarray(log_prob)[0, 0],
-                       next_obs=np.int32(after) if whole else np.ravel(after), ends=terminated or truncated)  # fmt: skip
-            for name, value in row.items():
+            lived = dict(obs=obs, action=action, reward=earned, terminal=terminated, log_prob=np.asarray(log_prob)[0, 0],
+                         next_obs=row_of(seen, after), ends=terminated or truncated)  # fmt: skip
+            for name, value in lived.items():
                 self.seen[name][at] = value
             self.reward, self.fresh = np.float32(earned), False
             self.obs = None if terminated or truncated else after
@@ -368,10 +368,8 @@ class Life:
         part = {name: column[start:stop].copy() for name, column in self.seen.items()}
         if not np.isfinite(part["log_prob"]).all():
             del part["log_prob"]
-        states = self.units.spec.obs.size if isinstance(self.units.spec.obs, Discrete) else None
         low, high = self.units.bounds()
-        actions = self.units.spec.action.size if low is None else None
-        return Episodes.of(**part, states=states, actions=actions, low=low, high=high, info={"end": self.seen["ends"][start:stop]},
+        return Episodes.of(**part, **declared(self.units.spec), low=low, high=high, info={"end": self.seen["ends"][start:stop]},
                            source=f"replay of seed {self.seed}")  # fmt: skip
 
     def recall(self, folder: Path, run: int, steps: int) -> None:

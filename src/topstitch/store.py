@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import __version__
-from .core import Box, Discrete, Policy, Spec
+from .core import Box, Discrete, Image, MultiDiscrete, Policy, Spec
 from .disk import BadFile, read, write
 from .loop import Fault, Progress, begin, line_up
 
@@ -87,8 +87,9 @@ def adopt(path: str | os.PathLike, states) -> dict[str, Any]:
 
 # policies ------------------------------------------------------------------------------------------------------------------
 
-PLAIN = {kind.__name__: kind for kind in (Box, Discrete, Spec)}
-HOLDS = {"Box": int, "Discrete": int, "Spec": (Box, Discrete)}
+SPACES = (Box, Discrete, MultiDiscrete, Image)
+PLAIN = {kind.__name__: kind for kind in (*SPACES, Spec)}
+HOLDS = {"Box": int, "Discrete": int, "MultiDiscrete": tuple, "Image": int, "Spec": SPACES}
 CLASS = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*")
 
 

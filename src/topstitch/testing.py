@@ -15,20 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .core import Algorithm, Box, Discrete, Markov, Mean
+from .core import Algorithm, Box, Discrete, Image, Markov, Mean, MultiDiscrete, Policy
 from .data import Episodes
 from .loop import Progress, advance, begin, finish, line_up, one_step, stage_key, train, unstack
 from .store import load_checkpoint, load_policy, save_checkpoint, save_policy
 
 EVERY = 2
 VOCABULARY = {
-    "actions_sampled", "actor_bc", "actor_lr", "actor_novelty", "aggregate", "alpha", "average_rate", "bandwidth", "baseline", "batch_size",
-    "behaviour_hidden", "beta", "candidates", "centres", "constraint", "critic_bc", "critic_novelty", "critics", "decay", "degree", "delay",
-    "discount", "double", "dual_lr", "elites", "embedding", "entropy_backup", "epochs", "eta", "every", "expectile", "features", "gap",
-    "gap_floor", "head", "heads", "held_out", "hidden", "horizon", "implicit", "kernel", "lower_weight", "lr", "max_backup", "max_weight",
-    "min_leaf", "model_decay", "model_hidden", "model_lr", "model_steps", "models", "noise", "noise_clip", "norm", "normalise_q",
-    "novelty_lr", "novelty_steps", "patience", "penalty", "perturbation", "pushed", "real", "retain", "ridge", "rollouts", "sampling_steps",
-    "steps", "target_candidates", "target_rate", "termination", "threshold", "trees", "uncertainty", "warmup", "width",
+    "action_weight", "actions_sampled", "actor_bc", "actor_lr", "actor_novelty", "aggregate", "alpha", "average_rate", "bandwidth",
+    "baseline", "batch_size", "beam", "behaviour_hidden", "beta", "binning", "bins", "candidates", "centres", "constraint", "context",
+    "critic_bc", "critic_novelty", "critics", "decay", "degree", "delay", "discount", "double", "dropout", "dual_lr", "elites", "embedding",
+    "entropy_backup", "epochs", "eta", "every", "expand", "expectile", "features", "gap", "gap_floor", "head", "heads", "held_out",
+    "hidden", "horizon", "implicit", "kernel", "longest", "lower_weight", "lr", "max_backup", "max_gradient", "max_weight", "min_leaf",
+    "model_decay", "model_hidden", "model_lr", "model_steps", "models", "noise", "noise_clip", "norm", "normalise_q", "novelty_lr",
+    "novelty_steps", "patience", "penalty", "perturbation", "pushed", "real", "retain", "ridge", "rollouts", "sampling_steps", "scale",
+    "steps", "tail", "target", "target_candidates", "target_rate", "terminal_penalty", "termination", "threshold", "trees", "uncertainty",
+    "warmup", "weight_decay", "weights", "width", "window",
 }  # fmt: skip
 "One word for one thing, in all algorithms of this package."
 
@@ -42,19 +44,26 @@ def tiny(action: type, *, obs: type = Box, kind: str = "plain", masks: bool = Fa
     if kind == "all_terminal":
         terminal[:] = True
     seen = rng.integers(5, size=n) if obs is Discrete else 3 + 2 * rng.normal(size=(n, 3))
+    seen = rng.integers(256, size=(n, 5, 6, 2), dtype=np.uint8) if obs is Image else seen
     done = rng.integers(4, size=n) if action is Discrete else rng.uniform(-1, 1, (n, 2))
+    done = rng.integers((4, 3), size=(n, 2)) if action is MultiDiscrete else done
     mask = None
     if masks:
-        mask = rng.random((n, 4)) < 0.5
-        mask[np.arange(n), done] = True
+        mask = rng.random((n, 7 if action is MultiDiscrete else 4)) < 0.5
+        np.put_along_axis(mask, columns_of(done), True, axis=1)
     ends = np.zeros(n, bool)
     ends[stops - 1] = True
     return Episodes.of(
         np.ones_like(seen) if kind == "constant_obs" else seen, done, np.ones(n) if kind == "constant_reward" else rng.normal(size=n), terminal,
         ends=ends, next_obs=np.roll(seen, -1, axis=0), next_mask=None if mask is None else np.roll(mask, -1, axis=0), mask=mask,
-        states=5 if obs is Discrete else None, actions=4 if action is Discrete else None, low=None if action is Discrete else -2.0,
-        high=None if action is Discrete else 4.0, source=f"tiny {kind} data",
+        states=5 if obs is Discrete else None, actions={Discrete: 4, MultiDiscrete: (4, 3)}.get(action), low=-2.0 if action is Box else None,
+        high=4.0 if action is Box else None, log_prob=np.full(n, -np.log(12 if action is MultiDiscrete else 4)), source=f"tiny {kind} data",
     ).normalised()  # fmt: skip
+
+
+def columns_of(done: np.ndarray) -> np.ndarray:
+    """(n, choices): where a mask of tiny data speaks of what was done."""
+    return done[:, None] if done.ndim == 1 else done + np.array([0, 4])
 
 
 # the contract --------------------------------------------------------------------------------------------------------------
@@ -64,7 +73,7 @@ def check(algorithm: Algorithm) -> None:
     """Raise an `AssertionError` that names the first promise the algorithm breaks. Give it small nets and 6 steps or so."""
     for action in algorithm.actions:
         trial = Trial(algorithm, tiny(action, obs=algorithm.observations[0]))
-        for promise in PROMISES:
+        for promise in PROMISES if action is not MultiDiscrete or len(algorithm.actions) == 1 else OF_ACTIONS:
             try:
                 promise(trial)
             except Exception as error:
@@ -122,10 +131,8 @@ def stages_are_static(trial: Trial) -> None:
 
 def update_keeps_structure(trial: Trial) -> None:
     """No step changes the structure, the shapes or the types of the state, with every kind of observation it is defined for."""
-    logs = [trial.episodes]
-    if len(trial.episodes.obs.shape) == 2 and Discrete in trial.algorithm.observations:
-        logs.append(tiny(type(trial.episodes.spec.action), obs=Discrete))
-    for log in logs:
+    others = set(trial.algorithm.observations) - {type(trial.episodes.spec.obs)}
+    for log in [trial.episodes, *(tiny(type(trial.episodes.spec.action), obs=kind) for kind in others)]:
         data, key = trial.algorithm.prepare(log), jax.random.key(0)
         state = jax.eval_shape(lambda k, data=data: trial.algorithm.init(data, key=k), key)
         for stage in trial.algorithm.stages():
@@ -139,6 +146,10 @@ def update_keeps_structure(trial: Trial) -> None:
                     "metrics must be scalars"
                 )
                 assert all(name.count("/") == 1 for name in metrics), f"name metrics 'part/quantity', not {sorted(metrics)}"
+        if trial.compiled:
+            policy = lambda s, log=log: log.policy(trial.algorithm.policy(s))
+            said = jax.eval_shape(lambda s, o, policy=policy: greedy(policy(s), o), state, jnp.asarray(log.obs[:1]))
+            assert said.shape == log.action[:1].shape, f"a policy for {log.spec} says {said}"
 
 
 def trains(trial: Trial) -> None:
@@ -178,16 +189,17 @@ def resumes_anywhere(trial: Trial) -> None:
 
 
 def together_is_apart(trial: Trial) -> None:
-    """Two runs in one program are the two runs alone; side by side is one after another."""
-    for i, run in enumerate(trial.runs):
-        alone = trial.train([run], every=100)
-        close(jax.tree.map(lambda x, i=i: x[i], trial.whole.states), jax.tree.map(lambda x: x[0], alone.states), "a run alone")
-    if trial.compiled:
-        early = next(now for now, _ in trial.seen if now.stage == 0)
-        states = []
-        listen = lambda now, metrics: states.append(now)
-        trial.train(together="vmap", listeners=[listen])
-        close(states[0].states, early.states, "vmap")
+    """Two runs in one program are the two runs with the other one frozen; side by side is one after another."""
+    algos, keys = line_up(trial.runs)
+    for i in range(len(trial.runs)):
+        alone = Progress(0, 0, begin(algos, trial.data, keys), jnp.arange(len(trial.runs)) == i, trial.whole.faults)
+        pick = lambda now, i=i: jax.tree.map(lambda x: x[i], now.states)
+        same(pick(trial.train(resume=alone, every=100)), pick(trial.whole), "a run alone")
+    for stage in range(len(trial.algorithm.stages()) if trial.compiled else 0):
+        chunks, reached = [now for now, _ in trial.seen if now.stage == stage], []
+        if len(chunks) > 1:
+            trial.train(together="vmap", resume=chunks[0], listeners=[lambda now, metrics, reached=reached: reached.append(now)])
+            close(reached[0].states, chunks[1].states, f"side by side in stage {stage}")
 
 
 def a_broken_run_breaks_alone(trial: Trial) -> None:
@@ -227,6 +239,9 @@ def policies_act(trial: Trial) -> None:
 def legal(actions: np.ndarray, log: Episodes) -> None:
     if isinstance(log.spec.action, Discrete):
         assert np.issubdtype(actions.dtype, np.integer) and (actions >= 0).all() and (actions < log.spec.action.size).all()
+    elif isinstance(log.spec.action, MultiDiscrete):
+        sizes = np.array(log.spec.action.sizes)
+        assert np.issubdtype(actions.dtype, np.integer) and actions.shape[-1:] == sizes.shape and ((actions >= 0) & (actions < sizes)).all()
     else:
         scale = log.view.action
         assert actions.shape[-1] == log.spec.action.size and np.abs((actions - scale.shift) / scale.scale).max() <= 1 + 1e-5
@@ -234,7 +249,7 @@ def legal(actions: np.ndarray, log: Episodes) -> None:
 
 def masks_are_respected(trial: Trial) -> None:
     """Where the log marks legal actions, a Markov policy gives illegal ones no probability, and learning stays finite."""
-    if not isinstance(trial.episodes.spec.action, Discrete):
+    if isinstance(trial.episodes.spec.action, Box):
         return
     log = trial.tiny(masks=True)
     out = train(trial.runs, log, every=100, together="map")
@@ -242,8 +257,9 @@ def masks_are_respected(trial: Trial) -> None:
     policy = log.policy(trial.algorithm.policy(unstack(out.states, 2)[0]))
     if isinstance(policy, Markov):
         assert (np.asarray(policy(jnp.asarray(log.obs), jnp.asarray(log.mask)).probs())[~log.mask] == 0).all()
-    action = jax.vmap(lambda o, m: policy.act(policy.start(), o, jnp.float32(0), mask=m)[0])(jnp.asarray(log.obs), jnp.asarray(log.mask))
-    assert log.mask[np.arange(log.steps), np.asarray(action)].all()
+    act = jax.jit(jax.vmap(lambda o, m: policy.act(policy.start(), o, jnp.float32(0), mask=m)[0]))
+    action = act(jnp.asarray(log.obs), jnp.asarray(log.mask))
+    assert np.take_along_axis(log.mask, columns_of(np.asarray(action)), axis=1).all()
 
 
 def degenerate_data_do_not_break_it(trial: Trial) -> None:
@@ -269,6 +285,9 @@ PROMISES: tuple[Callable[[Trial], None], ...] = (
     together_is_apart, a_broken_run_breaks_alone, policies_act, masks_are_respected, degenerate_data_do_not_break_it,
 )  # fmt: skip
 
+OF_ACTIONS = (update_keeps_structure, trains, policies_act, masks_are_respected)
+"Those that are tried again for several choices at once, where all have been tried for other actions."
+
 
 # probes --------------------------------------------------------------------------------------------------------------------
 
@@ -293,28 +312,35 @@ PROBES = {
     "delay": Probe("a small reward now, or a large one a step later", [[(0, 0, 0.3)]] * 6 + [[(0, 1, 0.0), (1, 0, 1.0)], [(0, 1, 0.0), (1, 1, 1.0)]] * 2, {0: 1}),
     "stitch": Probe(
         "no episode is good: the good one is the first half of one and the second half of another",
-        [[(0, 0, 0.3)]] * 6 + [[(0, 1, 0.0), (1, 0, 0.0)]] * 4 + [[(1, 1, 1.0)]] * 3, {0: 1, 1: 1},
+        [[(0, 0, 0.3)]] * 7 + [[(0, 1, 0.0), (1, 0, 0.0)]] * 5 + [[(1, 1, 1.0)]] * 4, {0: 1, 1: 1},
     ),
     "bait": Probe("what was never logged looks better than all that was: every guess beats a loss", [[(0, 0, -1.0)]] * 3 + [[(0, 1, -2.0)]], {0: 0}, 3),
 }  # fmt: skip
 "Data sets that a person can solve."
 
 
-def probe_data(name: str, action: type, rows: int = 800, *, obs: type = Box) -> Episodes:
-    """The log of a probe. A state is a vector with a single 1, or with `obs=Discrete` its number. A `Box` action says its choice
-    by its sign, ±0.5 give or take 0.3; the bait lies beyond the logged range."""
+def probe_data(name: str, action: type, rows: int = 840, *, obs: type = Box) -> Episodes:
+    """The log of a probe; all have the same number of rows, so that one program serves all. A state is a vector with a single 1, or with `obs=Discrete` its number. A `Box` action says its choice
+    by its sign, ±0.5 give or take 0.3; the bait lies beyond the logged range. A `MultiDiscrete` action is the choice, and another one that
+    does not matter."""
     probe, rng = PROBES[name], np.random.default_rng(0)
     once = [(*step, i == len(episode) - 1) for episode in probe.episodes for i, step in enumerate(episode)]
     state, done, reward, terminal = (np.array(column) for column in zip(*once * (rows // len(once))))
+    pair = state * probe.choices + done
     if action is Box:
         done = np.where(done == 1, 0.5, -0.5) + rng.uniform(-0.3, 0.3, len(done))
         if name == "bait":  # the reward rises towards the edge of what was logged, and falls off a cliff behind it
             done = rng.uniform(-0.9, 0.1, len(done))
             reward = -1.5 + 0.5 * done
-    discrete = action is Discrete
+    if action is MultiDiscrete:
+        done = np.stack([done, rng.integers(2, size=len(done))], axis=1)
+    members = {Discrete: probe.choices, MultiDiscrete: (probe.choices, 2)}.get(action)
+    share = np.bincount(pair, minlength=pair.max() + 1)[pair] / np.bincount(state)[state]  # how often this was done there
+    spread = 1.0 if action is Box and name == "bait" else share * {Box: 1 / 0.6, MultiDiscrete: 0.5}.get(action, 1.0)
     return Episodes.of(
-        np.eye(3, dtype=np.float32)[state] if obs is Box else state, done, reward, terminal, actions=probe.choices if discrete else None,
-        states=None if obs is Box else 3, low=None if discrete else -1.0, high=None if discrete else 1.0, source=f"probe {name!r}",
+        np.eye(3, dtype=np.float32)[state] if obs is Box else state, done, reward, terminal, actions=members,
+        states=None if obs is Box else 3, low=-1.0 if action is Box else None, high=1.0 if action is Box else None,
+        probability=np.broadcast_to(spread, len(done)), source=f"probe {name!r}",
     )  # fmt: skip
 
 
@@ -323,12 +349,10 @@ def probe(algorithm: Algorithm, name: str, action: type, *, seeds: int = 3) -> f
     kind, wanted = algorithm.observations[0], PROBES[name].right
     log = probe_data(name, action, obs=kind)
     out = train([(algorithm, seed) for seed in range(seeds)], log, every=10_000)
-    solved = 0
+    solved, states = 0, jnp.eye(3) if kind is Box else jnp.arange(3)
     for state, fault in zip(unstack(out.states, seeds), out.faults):
-        policy = log.policy(algorithm.policy(state))
-        states = jnp.array(sorted(wanted))
-        obs = jnp.eye(3)[states] if kind is Box else states
-        said = np.asarray(jax.vmap(lambda o: policy.act(policy.start(), o, jnp.float32(0))[0])(obs))
+        said = np.asarray(greedy(log.policy(algorithm.policy(state)), states))[sorted(wanted)]
+        said = said[:, 0] if action is MultiDiscrete else said
         if action is Box and name == "bait":
             right = bool((said < 0.35).all())
         elif action is Box:
@@ -337,6 +361,12 @@ def probe(algorithm: Algorithm, name: str, action: type, *, seeds: int = 3) -> f
             right = said.tolist() == [wanted[s] for s in sorted(wanted)]
         solved += right and fault is None
     return solved / seeds
+
+
+@jax.jit
+def greedy(policy: Policy, obs):
+    """What it does first at each of `obs`."""
+    return jax.vmap(lambda o: policy.act(policy.start(), o, jnp.float32(0))[0])(obs)
 
 
 __all__ = ["PROBES", "PROMISES", "VOCABULARY", "check", "probe", "probe_data", "tiny"]

@@ -49,7 +49,7 @@ def test_algorithms_fit_80_columns(topstitch):
     assert code == 0
     assert [line.split()[0] for line in lines] == ["name", *ALGORITHMS]
     assert max(map(len, lines)) <= 80 and "…" not in out
-    assert "Kumar et al., arXiv 2006.04779" in out and "Ernst et al. 2005, JMLR" in out
+    assert "Kumar et al. 2006.04779" in out and "Ernst et al. 2005, JMLR" in out
 
 
 def test_algorithms_by_family_and_action(topstitch):

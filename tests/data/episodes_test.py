@@ -164,7 +164,7 @@ def test_bounds_of_episodes_are_part_of_the_fingerprint():
         ({"probability": [0.5, 0, 1, 1]}, ["row 1", "probability"]),
         ({"probability": [0.5, 0.5, 2, 1]}, ["row 2", "at most 1"]),
         ({"states": 3}, ["3 states"]),
-        ({"obs": np.zeros((4, 8, 8, 3), np.uint8)}, ["images"]),
+        ({"obs": np.zeros((4, 3, 8, 8), np.uint8)}, ["channels", "first"]),
         ({"obs": [], "action": [], "reward": [], "terminal": []}, ["at least one"]),
     ],
 )

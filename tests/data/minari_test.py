@@ -94,9 +94,9 @@ def test_parts_of_observations_lie_side_by_side(root):
 @pytest.mark.parametrize(
     ("seen", "acted", "words"),
     [
-        (spaces.Box(0, 255, (4, 4, 3), np.uint8), CHOICE, ["image"]),
+        (spaces.Box(0, 255, (4, 8, 8), np.uint8), CHOICE, ["channels seem to come first"]),
         (spaces.Dict({"view": spaces.Box(0, 255, (4, 4, 3), np.uint8)}), CHOICE, ["view", "image"]),
-        (BOX, spaces.MultiDiscrete([2, 3]), ["MultiDiscrete", "actions"]),
+        (BOX, spaces.MultiBinary(3), ["MultiBinary", "actions"]),
     ],
 )
 def test_spaces_that_are_refused(root, seen, acted, words):

@@ -170,7 +170,7 @@ def test_states_and_masks():
     refused("'m_1'", "row 5", "action 1", source=forbidden, mask="m_*")
     refused("each of 3 actions", source=frame, mask="m_*", actions=3)
     refused("'m_1'", "row 2", "2", source=frame.with_columns(m_1=pl.Series([1, 2] + [1] * 7)), mask="m_*")
-    refused("one column of integers", source=frame, mask="m_*", action=["action", "p"])
+    refused("mask belongs to a choice", source=frame, mask="m_*", action=["action", "p"])
 
 
 def test_dates_are_times():

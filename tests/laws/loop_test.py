@@ -101,6 +101,16 @@ def test_stages_refresh_and_finish(hosted):
     np.testing.assert_allclose([m["tally/step"][0] for _, m in seen], [0.5, 2.5, 4, 0.5, 2.5, 4])  # means over a chunk
 
 
+@pytest.mark.parametrize("together", ["map", "vmap"])
+@pytest.mark.parametrize("algorithm", [Tally(), Tally(hosted=False), ts.TD3(steps=5, **NETS)], ids=["hosted", "compiled", "td3"])
+def test_a_program_for_one_run_does_what_one_for_two_does(algorithm, together):
+    both = train([(algorithm, 0), (algorithm, 1)], LOG, every=2, together=together)
+    for i in range(2):
+        alone = train([(algorithm, i)], LOG, every=100, together=together)
+        for x, y in zip(jax.tree.leaves(run(both.states, i)), jax.tree.leaves(run(alone.states, 0)), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
+
+
 def test_every_step_of_every_run_and_stage_draws_anew():
     noise = []
 

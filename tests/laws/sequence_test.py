@@ -61,16 +61,16 @@ def test_reading_token_by_token_is_reading_at_once(known):
     tokens, total = speech(1), STEPS * COLUMNS
     whole, seen = model().read(tokens.at[1].set(tokens[0].reshape(-1).at[known:].set(tokens[1].reshape(-1)[known:]).reshape(STEPS, -1)))
     own_words = tokens.reshape(2, -1)
-    common, place = jax.tree.map(lambda x: x[:, 0], seen), np.arange(total)
+    common, place = jax.tree.map(lambda x: x[0], seen), np.arange(total)
     valid = jnp.asarray((place < known) & (place % COLUMNS < COLUMNS - 1))
     depth, heads, size = model().body.shape
-    empty = jnp.zeros((depth, 1, 0, heads, size))
-    past, own = nets.Seen(empty, empty), nets.Seen(*(jnp.zeros((depth, 1, 2, total, heads, size)),) * 2)
+    empty = jnp.zeros((1, heads, 0, size))
+    past, own = ((nets.Seen(x, x),) * depth for x in (empty, jnp.zeros((1, 2, heads, total, size))))
     who = model()
     step = jax.jit(lambda *args: who.body.step(*args))
     for slot, at in enumerate(i for i in range(known, total) if i % COLUMNS < COLUMNS - 1):
         x = model().embed(own_words[None, :, at], at % COLUMNS, jnp.array([at]))
-        out, own = step(x, common, valid, past, own, slot)
+        out, own = step(x, common, valid, past, jnp.zeros(0, bool), own, slot)
         np.testing.assert_allclose(out[0], whole[:, at], rtol=1e-5, atol=1e-5)
 
 

@@ -31,10 +31,14 @@ ALGORITHMS = {
     "lspi": "classic.lspi:LSPI",
     "tabular_q": "classic.tabular_q:TabularQ",
     "spibb": "classic.spibb:SPIBB",
+    "is_policy_gradient": "classic.is_policy_gradient:ISPolicyGradient",
+    "dr_policy_gradient": "classic.dr_policy_gradient:DRPolicyGradient",
     "mbpo": "model_based.mbpo:MBPO",
     "mopo": "model_based.mopo:MOPO",
     "morel": "model_based.morel:MOReL",
     "combo": "model_based.combo:COMBO",
+    "decision_transformer": "sequence.decision_transformer:DecisionTransformer",
+    "trajectory_transformer": "sequence.trajectory_transformer:TrajectoryTransformer",
 }
 
 

@@ -8,10 +8,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
+from jax.scipy.special import log_ndtr
 
 from .. import nets, ops
 from ..core import Metrics, Spec, Stage, Trained, polyak, sometimes
 from ..data.device import Batch, Mixture, Ring
+from ..data.trajectories import EDGE
 from ..worlds.imagined import imagine
 from ..worlds.terminations import ends
 
@@ -362,3 +364,17 @@ def refill(algorithm, state, data, judge: Callable, *, step, key):
 def mixed(algorithm, state, data, *, key) -> Batch:
     """A batch of which a share `real` was logged, those rows first, and the rest imagined."""
     return Mixture((data, state.imagined), (algorithm.real, 1 - algorithm.real)).draw(algorithm.batch_size, key=key)
+
+
+# policy gradients from whole episodes --------------------------------------------------------------------------------------
+
+
+def likelihood(pi, rows):
+    """log π(a|s) of logged actions. A normal is clipped when it acts, so a coordinate on a bound counts with the probability of that bound."""
+    said, action = pi(rows.obs, rows.mask), rows.action
+    if not isinstance(said, nets.Normal):
+        return said.log_prob(action)
+    z = lambda x: (x - said.mean) * jnp.exp(-said.log_std)
+    part = -0.5 * z(action) ** 2 - said.log_std - 0.5 * math.log(2 * math.pi)
+    part = jnp.where(action >= 1 - EDGE, log_ndtr(-z(1.0)), part)
+    return jnp.where(action <= -1 + EDGE, log_ndtr(z(-1.0)), part).sum(axis=-1)

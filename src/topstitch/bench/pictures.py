@@ -88,3 +88,27 @@ def lines(axes, step: list[int], rows: list[list], colour: str, label: str) -> N
     mean = np.divide(np.where(seen, table, 0).sum(axis=1), count, out=np.full(len(table), np.nan), where=count > 0)
     axes.plot(step, table, color=colour, lw=0.7, alpha=0.3, zorder=2)
     axes.plot(step, mean, color=colour, lw=2, label=label, marker="o" if len(step) == 1 else None, zorder=3)
+
+
+def forest(path: str | Path, found: dict) -> None:
+    """Estimates of policies with their intervals, one a line, and the logger's mean return as a band: `ope.Estimates.plain()`.
+
+    What was refused has a line without a point, and says so.
+    """
+    rows, logged = found["estimates"], found["logged"]
+    with panels(path, (1.0,), (8.0, 1.2 + 0.3 * len(rows))) as (_, axes):
+        if logged["low"] is not None:
+            axes.axvspan(logged["low"], logged["high"], color=GREY, alpha=0.25, lw=0)
+        axes.axvline(logged["value"], color=INK, lw=1, ls="--")
+        for y, row in enumerate(rows):
+            if row["refused"]:
+                axes.annotate(
+                    "refused", (logged["value"], y), xytext=(6, 0), textcoords="offset points", color=WARM, va="center", fontsize=9
+                )
+                continue
+            if None not in (row["low"], row["high"]):
+                axes.plot([row["low"], row["high"]], [y, y], color=ACCENT, lw=2.5, solid_capstyle="round")
+            axes.plot(row["value"], y, "o", color=ACCENT, ms=6)
+        axes.set_yticks(range(len(rows)), [f"{row['policy']}  {row['name']}" for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(f"estimated return ({found['confidence']:.0%} intervals; dashed, the log's own mean)")

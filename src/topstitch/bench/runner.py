@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from .. import algos
+from ..core import Algorithm
 from ..data import Episodes
 from ..disk import plain, write_json
 from ..evaluation import Evaluations, gym_maker, play
@@ -64,6 +65,11 @@ class Asked:
 # one cell ------------------------------------------------------------------------------------------------------------------
 
 
+def iterates(kind: type[Algorithm]) -> bool:
+    """Whether a step of this method is an iteration over the whole log, so that numbers of updates do not apply to it."""
+    return kind.batch_size == 0
+
+
 def folder_of(out: str | Path, task: str, algorithm: str) -> Path:
     return Path(out) / slug(task) / algorithm
 
@@ -82,8 +88,9 @@ def run_cell(task: Task, algorithm: str, asked: Asked = Asked(), *, place: Place
     """
     folder = folder_of(out, task.name, algorithm)
     found = setting(task.family, task.like or task.name, algorithm)
-    fields = {"steps": task.steps} | found.fields | asked.fields | ({} if asked.steps is None else {"steps": asked.steps})
-    rule = algos.find(algorithm)(**fields)
+    kind = algos.find(algorithm)
+    fields = ({} if iterates(kind) else {"steps": task.steps}) | found.fields | asked.fields
+    rule = kind(**fields | ({} if asked.steps is None else {"steps": asked.steps}))
     last_stage = rule.stages()[-1]
     chunk, every = chunks(asked.every or max(1, last_stage.steps // EVALUATIONS))
     episodes = asked.episodes or task.episodes

@@ -22,11 +22,19 @@ class Setting(NamedTuple):
 
 SMALL = dict(hidden=(64, 64), lr=1e-3)
 MIDDLE = dict(hidden=(128, 128), lr=1e-3)
+PLANS = dict(hidden=(64, 64), lr=1e-3, warmup=1000, bins=50, horizon=5, beam=16)
 LARGE = dict(hidden=(512, 512, 512, 512))
+PICTURES = dict(hidden=(128,), batch_size=32)
 
+MINATAR = (
+    "ours: nothing published for logs of MinAtar; its net and batch are those of Young and Tian 2019, arXiv 1903.03176, for DQN, of whose "
+    "RMSprop at 2.5e-4 the learning rate here is near"
+)
 OURS = "ours: there are no published settings, and d3rlpy's examples run its defaults; small nets are enough"
 CORL = "corl-team/CORL @eeeeef267, configs/offline/"
 IQL = "ikostrikov/implicit_q_learning @09d700248, train_offline.py and configs/"
+DT = "kzl/decision-transformer @e2d82e6, gym/experiment.py"
+TT = "jannerm/trajectory-transformer @8834a6e, config/offline.py"
 REBRAC = "tinkoff-ai/ReBRAC @694385b72, configs/rebrac/"
 FQL = (
     "FQL paper, arXiv 2502.02538, and its code, seohongpark/fql @719d04417, agents/{}.py "
@@ -36,10 +44,23 @@ FQL_TABLE = (
     "FQL paper's table of values per task, read where a later paper repeats it (Yonsei-DILLab/OptiFlow, table 7); "
     "the README of seohongpark/fql has the same for cube-single from pixels"
 )
+D3RLPY = "takuseno/d3rlpy @38c34b6f9, reproductions/offline/{}.py, for data of version 0"
+OFFLINE_KIT = "yihaosun1124/OfflineRL-Kit @e3ce69793, run_example/run_mopo.py; its actor_lr is 1e-4; 3M steps"
+RULE = "the rule by which episodes of this body end"
+FITTED = "ours: the defaults of its class and the discount of the others; a step is an iteration over the whole log"
+WORLD = dict(model_hidden=(128, 128), model_steps=20_000, rollouts=1000, every=250)
 
 
 def rebrac(actor: float, critic: float) -> Setting:
     return Setting(dict(actor_bc=actor, critic_bc=critic), REBRAC + "<environment>/<data set>.yaml; CORL's are the same")
+
+
+def mopo(horizon: int, penalty: float) -> Setting:
+    return Setting(dict(horizon=horizon, penalty=penalty), OFFLINE_KIT)
+
+
+def ending(rule: str) -> dict[str, Setting]:
+    return {name: Setting(dict(termination=rule), RULE) for name in ("mbpo", "mopo", "morel", "combo")}
 
 
 SETTINGS: dict[str, dict[str, Setting]] = {
@@ -51,6 +72,10 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "discrete_cql": Setting(SMALL, OURS, "standard"),
         "iql": Setting(SMALL, OURS, "standard"),
         "awac": Setting(SMALL, OURS, "standard"),
+        "rem": Setting(SMALL, OURS, "standard"),
+        **{name: Setting(dict(discount=0.99), FITTED, "standard") for name in ("fqi", "nfq", "lspi")},
+        "decision_transformer": Setting(SMALL | dict(scale=100.0, warmup=1000), OURS, "standard"),
+        "trajectory_transformer": Setting(PLANS, OURS, "none"),
     },
     # Rewards run from -16 to 0 and no episode is terminal, so that standardising them changes no optimum.
     "pendulum": {
@@ -63,6 +88,30 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "awac": Setting(MIDDLE, OURS, "standard", "standard"),
         "cql": Setting(MIDDLE | dict(actor_lr=3e-4, alpha=1.0), OURS, "standard", "standard"),
         "sac_n": Setting(MIDDLE, OURS, "standard", "standard"),
+        "edac": Setting(MIDDLE, OURS, "standard", "standard"),
+        "sac_rnd": Setting(dict(hidden=(128, 128), batch_size=256), OURS, "standard", "standard"),
+        "cal_ql": Setting(MIDDLE | dict(actor_lr=3e-4, alpha=1.0), OURS, "standard", "standard"),
+        "diffusion_bc": Setting(MIDDLE, OURS, "standard"),
+        "flow_bc": Setting(MIDDLE, OURS, "standard"),
+        "bcq": Setting(dict(hidden=(128, 128), behaviour_hidden=(128, 128), candidates=20), OURS, "standard", "standard"),
+        "bear": Setting(MIDDLE | dict(behaviour_hidden=(128, 128), actor_lr=3e-4, warmup=2000), OURS, "standard", "standard"),
+        "idql": Setting(MIDDLE | dict(behaviour_hidden=(128, 128), candidates=32, batch_size=256), OURS, "standard", "standard"),
+        "ifql": Setting(MIDDLE, OURS, "standard", "standard"),
+        "fql": Setting(MIDDLE | dict(normalise_q=True, alpha=1.0), OURS, "standard", "standard"),
+        **{name: Setting(MIDDLE | WORLD, OURS, "standard", "standard") for name in ("mbpo", "mopo", "morel")},
+        "combo": Setting(MIDDLE | WORLD | dict(actor_lr=3e-4, actions_sampled=4), OURS, "standard", "standard"),
+        "decision_transformer": Setting(SMALL | dict(warmup=1000), OURS, "standard"),
+        "trajectory_transformer": Setting(PLANS, OURS, "none"),
+    },
+    # A point for every brick, and an end where the ball is missed.
+    "minatar": {
+        "bc": Setting(PICTURES, MINATAR),
+        "dqn": Setting(PICTURES | dict(double=True), MINATAR),
+        "discrete_bcq": Setting(PICTURES, MINATAR),
+        "discrete_cql": Setting(PICTURES | dict(alpha=0.1), MINATAR),
+        "iql": Setting(PICTURES | dict(expectile=0.9, beta=10.0), MINATAR),
+        "awac": Setting(PICTURES | dict(beta=10.0), MINATAR),
+        "rem": Setting(PICTURES, MINATAR),
     },
     "locomotion": {
         "bc": Setting(dict(head="deterministic"), CORL + "bc; 1M steps", "standard"),
@@ -82,30 +131,77 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         ),
         "rebrac": Setting({}, REBRAC + "hopper/hopper_medium.yaml, for data without an entry of their own; 1M steps", "none"),
         "sac_n": Setting({}, CORL + "sac_n/halfcheetah; 3M steps", "none"),
+        "edac": Setting({}, CORL + "edac/halfcheetah; 3M steps", "none"),
+        "sac_rnd": Setting(
+            {}, "tinkoff-ai/sac-rnd, configs; its weights for each data set are in the paper's appendix only; 3M steps", "none"
+        ),
+        "bcq": Setting({}, D3RLPY.format("bcq"), "none"),
+        "bear": Setting(dict(warmup=40_000, candidates=100), D3RLPY.format("bear"), "none"),
+        **{name: Setting({}, "the paper's, as its class has them", "none") for name in ("mbpo", "mopo", "morel", "combo")},
+        "decision_transformer": Setting({}, DT, "standard"),
+        "trajectory_transformer": Setting(dict(terminal_penalty=100.0), TT, "none"),
     },
-    "locomotion/hopper-*": {"sac_n": Setting(dict(critics=200), CORL + "sac_n/hopper: 200 on medium-replay and medium-expert; 3M steps")},
-    "locomotion/walker2d-*": {"sac_n": Setting(dict(critics=20), CORL + "sac_n/walker2d; 3M steps")},
+    "locomotion/hopper-*": {
+        "sac_n": Setting(dict(critics=200), CORL + "sac_n/hopper: 200 on medium-replay and medium-expert; 3M steps"),
+        "edac": Setting(dict(critics=50), CORL + "edac/hopper; 3M steps"),
+        **ending("hopper"),
+        "decision_transformer": Setting(dict(target=3600.0), DT + "; it asks for 1800 too"),
+    },
+    "locomotion/walker2d-*": {
+        "sac_n": Setting(dict(critics=20), CORL + "sac_n/walker2d; 3M steps"),
+        **ending("walker2d"),
+        "decision_transformer": Setting(dict(target=5000.0), DT + "; it asks for 2500 too"),
+    },
+    "locomotion/halfcheetah-*": {
+        "bear": Setting(dict(kernel="gaussian"), D3RLPY.format("bear")),
+        "decision_transformer": Setting(dict(target=12000.0), DT + "; it asks for 6000 too"),
+    },
     "locomotion/hopper-medium": {
         "cql": Setting({}, CORL + "cql/hopper/medium_v2.yaml", reward="range"),
+        "mopo": mopo(5, 5.0),
         "rebrac": rebrac(0.01, 0.01),
         "sac_n": Setting(dict(critics=500), CORL + "sac_n/hopper/medium_v2.yaml; 3M steps"),
     },
     "locomotion/hopper-random": {"rebrac": rebrac(0.001, 0.01)},
     "locomotion/hopper-expert": {"rebrac": rebrac(0.1, 0.1)},
-    "locomotion/hopper-medium-expert": {"rebrac": rebrac(0.1, 0.01)},
-    "locomotion/hopper-medium-replay": {"rebrac": rebrac(0.05, 0.5)},
+    "locomotion/hopper-medium-expert": {"rebrac": rebrac(0.1, 0.01), "mopo": mopo(5, 5.0)},
+    "locomotion/hopper-medium-replay": {"rebrac": rebrac(0.05, 0.5), "mopo": mopo(5, 2.5)},
     "locomotion/hopper-full-replay": {"rebrac": rebrac(0.01, 0.01)},
     "locomotion/halfcheetah-random": {"rebrac": rebrac(0.001, 0.1)},
-    "locomotion/halfcheetah-medium": {"rebrac": rebrac(0.001, 0.01)},
+    "locomotion/halfcheetah-medium": {
+        "rebrac": rebrac(0.001, 0.01),
+        "mopo": mopo(5, 0.5),
+        "trajectory_transformer": Setting(dict(horizon=5, beam=32), TT),
+    },
     "locomotion/halfcheetah-expert": {"rebrac": rebrac(0.01, 0.01)},
-    "locomotion/halfcheetah-medium-expert": {"rebrac": rebrac(0.01, 0.1)},
-    "locomotion/halfcheetah-medium-replay": {"rebrac": rebrac(0.01, 0.001)},
+    "locomotion/halfcheetah-medium-expert": {
+        "rebrac": rebrac(0.01, 0.1),
+        "mopo": mopo(5, 2.5),
+        "edac": Setting(dict(eta=5.0), CORL + "edac, medium_expert; 3M steps"),
+        "trajectory_transformer": Setting(dict(beam=32), TT),
+    },
+    "locomotion/halfcheetah-medium-replay": {
+        "rebrac": rebrac(0.01, 0.001),
+        "mopo": mopo(5, 0.5),
+        "trajectory_transformer": Setting(dict(horizon=5, beam=32), TT),
+    },
     "locomotion/halfcheetah-full-replay": {"rebrac": rebrac(0.001, 0.1)},
     "locomotion/walker2d-random": {"rebrac": rebrac(0.01, 0.0)},
-    "locomotion/walker2d-medium": {"rebrac": rebrac(0.05, 0.1)},
+    "locomotion/walker2d-medium": {"rebrac": rebrac(0.05, 0.1), "mopo": mopo(5, 0.5)},
     "locomotion/walker2d-expert": {"rebrac": rebrac(0.01, 0.5)},
-    "locomotion/walker2d-medium-expert": {"rebrac": rebrac(0.01, 0.01)},
-    "locomotion/walker2d-medium-replay": {"rebrac": rebrac(0.05, 0.01)},
+    "locomotion/walker2d-medium-expert": {
+        "rebrac": rebrac(0.01, 0.01),
+        "mopo": mopo(1, 2.5),
+        "edac": Setting(dict(eta=5.0), CORL + "edac, medium_expert; 3M steps"),
+        "trajectory_transformer": Setting(dict(horizon=5), TT),
+    },
+    "locomotion/walker2d-medium-replay": {
+        "rebrac": rebrac(0.05, 0.01),
+        "mopo": mopo(1, 2.5),
+        "trajectory_transformer": Setting(
+            dict(horizon=20, beam=32), TT + "; there it tries the 40 likeliest words of an action, not all but the tail"
+        ),
+    },
     "locomotion/walker2d-full-replay": {"rebrac": rebrac(0.01, 0.01)},
     "adroit": {
         "bc": Setting(dict(head="deterministic"), CORL + "bc; 1M steps", "standard"),
@@ -133,13 +229,24 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             "none",
             "standard",
         ),
+        "edac": Setting(
+            dict(critics=50, eta=200.0),
+            CORL + "edac/door; 3M steps. Rewards: snu-mllab/EDAC, README.md, which also has an actor_lr of 3e-5",
+            "none",
+            "standard",
+        ),
+        "cal_ql": Setting(
+            dict(alpha=1.0, hidden=(256, 256, 256), max_backup=True, gap_floor=-200.0),
+            "corl-team/CORL @eeeeef267, configs/finetune/cal_ql/door, the part before acting begins",
+            "none",
+        ),
     },
     "adroit/door-human": {"rebrac": rebrac(0.1, 0.1)},
     "adroit/door-cloned": {"rebrac": rebrac(0.01, 0.1)},
     "adroit/door-expert": {"rebrac": rebrac(0.05, 0.01)},
-    "adroit/pen-human": {"rebrac": rebrac(0.1, 0.5)},
-    "adroit/pen-cloned": {"rebrac": rebrac(0.05, 0.5)},
-    "adroit/pen-expert": {"rebrac": rebrac(0.01, 0.01)},
+    "adroit/pen-human": {"rebrac": rebrac(0.1, 0.5), "edac": Setting(dict(critics=20, eta=1000.0), CORL + "edac/pen; 3M steps")},
+    "adroit/pen-cloned": {"rebrac": rebrac(0.05, 0.5), "edac": Setting(dict(critics=20, eta=10.0), CORL + "edac/pen; 3M steps")},
+    "adroit/pen-expert": {"rebrac": rebrac(0.01, 0.01), "edac": Setting(dict(critics=20, eta=10.0), CORL + "edac/pen; 3M steps")},
     # Rewards of a single task are -1, and 0 at the goal, where the episode is terminal: nothing to shift.
     "pointmaze": {
         "bc": Setting({}, "ours: nothing published for a single task", "none"),
@@ -179,7 +286,17 @@ SETTINGS: dict[str, dict[str, Setting]] = {
     },
     # With `steps`, unlike the others: these are found settings, not published ones.
     "icu-sepsis": {
-        name: Setting(fields, "ours: bench/icu_sepsis.py and docs/quickstart.md", "none") for name, fields in icu_sepsis.SETTINGS.items()
+        **{
+            name: Setting(fields, "ours: bench/icu_sepsis.py and docs/quickstart.md", "none")
+            for name, fields in icu_sepsis.SETTINGS.items()
+        },
+        "awac": Setting(icu_sepsis.COMMON | dict(discount=1.0, beta=300.0), "ours: as IQL there", "none"),
+        "rem": Setting(icu_sepsis.COMMON | dict(discount=1.0), "ours: as DQN there", "none"),
+        **{
+            name: Setting(dict(discount=1.0), "ours: the defaults of its class and no discount, as in the others there", "none")
+            for name in ("fqi", "nfq", "lspi", "spibb")
+        },
+        "tabular_q": Setting(dict(discount=1.0, threshold=20.0), "ours: the cautious table of bench/icu_sepsis.py", "none"),
     },
 }
 """Family -> algorithm -> what it is run with. A key with "/" is a pattern of tasks, and goes over its family and the patterns before it."""

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core import Box, Discrete, Policy
+from ..core import Box, Discrete, Image, Policy
 from ..data import Affine, BadData, Episodes
 from ..data.formats.log import read_log, write_log
 from ..data.read import read
@@ -270,6 +270,40 @@ def goal_world(data: str) -> Callable[[], Any]:
     return lambda: maker(data)()
 
 
+def breakout(name: str, *levels: float) -> Callable[[Place, Size], Episodes]:
+    """Steps of `bench.minatar`'s player, as many at each level: the share of actions that are its own, where the others are random."""
+
+    def log(place: Place, size: Size) -> Episodes:
+        from ..collection import collect
+        from .minatar import LIMIT, BreakoutPlayer, environment
+
+        total = 1_000_000 if size == "full" else size or 100_000
+        bounds = np.round(np.linspace(0, total, len(levels) + 1)).astype(int)
+        recipe = {"levels": levels, "steps": total, "seed": SEED, "limit": LIMIT, "versions": versions("minatar", "gymnasium", "numpy")}
+
+        def make(folder: Path) -> Episodes:
+            play = lambda i, level: collect(
+                BreakoutPlayer() if level else "random", environment("Breakout"), steps=int(bounds[i + 1] - bounds[i]),
+                seed=SEED + 10_000_000 * i, level=level or 1.0, folder=folder / str(i), tell=ft.partial(place.tell, f"{name}: level {level:g}"),
+            )  # fmt: skip
+            return Episodes.join(*(play(i, level) for i, level in enumerate(levels)))
+
+        return cached(place, name, recipe, make)
+
+    return log
+
+
+def game_world(game: str) -> Callable[[], Any]:
+    """Makes a game of MinAtar; the package is imported when it is asked for."""
+
+    def make():
+        from .minatar import environment
+
+        return environment(game)()
+
+    return make
+
+
 def door_human(place: Place, size: Size) -> Episodes:
     advice = "Minari has it: `minari download D4RL/door/human-v2`, or run the task minari:D4RL/door/human-v2, which downloads it."
     return cut(read(place.find("minari/D4RL/door/human-v2", advice)), size)
@@ -420,6 +454,11 @@ TASKS = {task.name: task for task in (
          "manipulation", Box(5), ogbench("cube-single-play", 100), "success %", goal_world("cube-single-play")),
     Task("scene-play", "100 episodes of 1,000 steps (--size full: 1,000) of an arm, a cube, a drawer, a window and two buttons, made by "
          "OGBench's controller", "manipulation", Box(5), ogbench("scene-play", 100), "success %", goal_world("scene-play")),
+    Task("minatar-breakout-random", "100,000 steps of random actions in MinAtar's Breakout (--size full: 1,000,000): pictures of 10 × 10 × 4",
+         "minatar", Discrete(3), breakout("minatar-breakout-random", 0.0), env=game_world("Breakout"), steps=20_000, observations=Image),
+    Task("minatar-breakout-mixture", "100,000 steps in MinAtar's Breakout (--size full: 1,000,000), a quarter random, the others of a scripted "
+         "player of whose actions half, three tenths and a tenth are random", "minatar", Discrete(3),
+         breakout("minatar-breakout-mixture", 0.0, 0.5, 0.7, 0.9), env=game_world("Breakout"), steps=20_000, observations=Image),
     Task("door-human", "25 human demonstrations of opening a door, D4RL's as Minari recorded them anew for today's environment (door/human-v2); "
          "numbers published for the older recording were measured elsewhere, so none stands beside", "adroit", Box(28), door_human,
          "D4RL-normalised", DOOR),

@@ -119,6 +119,12 @@ def plain(x: float) -> str:
 
 def column(numbers: dict, space: dict, members: str) -> str:
     """A column in words."""
+    if "choices" in numbers:
+        sizes = ", ".join(map(str, space["sizes"]))
+        return f"{len(space['sizes'])} choices at once, of {sizes} members; {sum(part['unseen'] for part in numbers['choices'])} never seen"
+    if space["kind"] == "Image":
+        shape = " × ".join(str(space[side]) for side in ("height", "width", "channels"))
+        return f"pictures of {shape}, from {plain(min(numbers['min']))} to {plain(max(numbers['max']))}"
     if "counts" not in numbers:
         return f"vectors of {space['size']}, from {plain(min(numbers['min']))} to {plain(max(numbers['max']))}"
     often = sorted(range(space["size"]), key=lambda i: -numbers["counts"][i])[:3]

@@ -32,7 +32,7 @@ class Roles:
     obs: Columns = ()
     "Columns that were known when deciding; a wildcard such as 'obs_*' stands for many."
     action: Columns = ()
-    "Column of the decision, if it is a whole number from 0; else one column per dimension."
+    "Column of the decision, if it is a whole number from 0 (several such: choices made at once); else one column per dimension."
     reward: Column = None
     "Column of what the decision of the same row earned."
     terminal: Column = None
@@ -45,8 +45,8 @@ class Roles:
     "One column per discrete action, true where it was allowed."
     states: Number = None
     "The observation is the number of a state, from 0, and there are so many states."
-    actions: Number = None
-    "Number of discrete actions, if more than the largest one seen + 1."
+    actions: Annotated[tuple[int, ...], role("N…")] = ()
+    "Number of discrete actions, if more than the largest one seen + 1; of several choices, one number for each."
     low: Numbers = ()
     "Lower bounds of continuous actions: one, or one per dimension."
     high: Numbers = ()

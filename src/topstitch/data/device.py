@@ -9,11 +9,12 @@ from ..core import Spec, static
 from .view import View
 
 Obs = Float[Array, "*n obs"] | Int[Array, "*n"] | UInt8[Array, "*n height width channel"]
-Act = Float[Array, "*n act"] | Int[Array, "*n"]
+Act = Float[Array, "*n act"] | Int[Array, "*n"] | Int[Array, "*n choices"]
 
 
 class Batch(eqx.Module):
-    """Steps. `terminal` is 1 only where the episode truly ended. Masks mark the legal actions of a `Discrete`."""
+    """Steps. `terminal` is 1 only where the episode truly ended. Masks mark the legal actions of a `Discrete`, or the legal members
+    of each choice of a `MultiDiscrete` side by side."""
 
     obs: Obs
     action: Act

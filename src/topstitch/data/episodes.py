@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core import Box, Discrete, Policy, Spec
+from ..core import Box, Discrete, Image, MultiDiscrete, Policy, Spec
 from .device import Batch, Transitions, Windows
 from .view import Affine, View
 
@@ -31,7 +31,7 @@ class Episodes:
     obs: np.ndarray
     "(n, size) float32, (n,) int32 for a `Discrete`, (n, height, width, channels) uint8."
     action: np.ndarray
-    "(n, size) float32 or (n,) int32."
+    "(n, size) float32, (n,) int32, or (n, choices) int32 for a `MultiDiscrete`."
     reward: np.ndarray
     "(n,) float32: what the action of the same row earned."
     terminal: np.ndarray
@@ -41,7 +41,7 @@ class Episodes:
     stops: np.ndarray
     "(episodes,) int64: the first row behind each episode."
     mask: np.ndarray | None = None
-    "(n, actions) bool: the actions that were allowed."
+    "(n, actions) bool: the actions that were allowed; for a `MultiDiscrete` the members of each choice, side by side."
     next_mask: np.ndarray | None = None
     log_prob: np.ndarray | None = None
     "(n,) float32: log-probability (for a `Box`, log-density per raw unit) with which the logger took `action`."
@@ -77,18 +77,23 @@ class Episodes:
             row = int(np.argmax(inner))
             raise BadData(f"{self.source}: row {row:,} is terminal, but its episode goes on in row {row + 1:,}. "
                           "Start a new episode there, or unmark the row.")  # fmt: skip
-        if isinstance(self.spec.action, Discrete):
-            outside = (self.action < 0) | (self.action >= self.spec.action.size)
+        if isinstance(self.spec.action, (Discrete, MultiDiscrete)):
+            sizes = choices(self.spec.action)
+            done, bound = self.action.reshape(n, -1), np.array(sizes)
+            if done.shape[1] != len(sizes):
+                raise BadData(f"{self.source}: actions have {done.shape[1]} columns where {self.spec.action} has {len(sizes)} choices.")
+            outside = ((done < 0) | (done >= bound)).any(axis=1)
             if outside.any():
                 row = int(np.argmax(outside))
-                raise BadData(f"{self.source}: action {int(self.action[row])} in row {row:,} is outside the declared set "
-                              f"0 … {self.spec.action.size - 1}. Declare more actions, or correct the row.")  # fmt: skip
+                raise BadData(f"{self.source}: action {self.action[row]} in row {row:,} is outside the declared set "
+                              f"0 … {', 0 … '.join(str(size - 1) for size in sizes)}. Declare more actions, or correct the row.")  # fmt: skip
+            first = np.cumsum(sizes) - sizes  # the column of each choice's first member
             for name, mask in (("mask", self.mask), ("next_mask", self.next_mask)):
-                if mask is not None and not (some := mask.any(axis=1)).all():
+                if mask is not None and not (some := np.logical_or.reduceat(mask, first, axis=1).all(axis=1)).all():
                     raise BadData(f"{self.source}: {name!r} forbids every action in row {int(np.argmin(some)):,}. Allow at least one.")
-            if self.mask is not None and not (legal := self.mask[np.arange(n), self.action]).all():
+            if self.mask is not None and not (legal := np.take_along_axis(self.mask, done + first, axis=1).all(axis=1)).all():
                 row = int(np.argmin(legal))
-                raise BadData(f"{self.source}: action {int(self.action[row])} was taken in row {row:,}, where its mask forbids it. "
+                raise BadData(f"{self.source}: action {self.action[row]} was taken in row {row:,}, where its mask forbids it. "
                               "Correct the mask: what was done was possible.")  # fmt: skip
 
     # shape ----------------------------------------------------------------------------------------------------------
@@ -213,8 +218,8 @@ class Episodes:
     def normalised(
         self, *, obs: Literal["standard", "none"] = "standard", reward: Literal["standard", "range", "none"] = "none"
     ) -> "Episodes":
-        """The same log, to be seen in other units: `obs` with mean 0 and std 1 per dimension (std + 1e-3, as in TD3+BC),
-        `reward` likewise or, by `"range"`, times 1000 / (best - worst return) (as in IQL on locomotion).
+        """The same log, to be seen in other units: `obs` with mean 0 and std 1 per dimension (std + 1e-3, as in TD3+BC; numbers of states
+        and pictures stay as they are), `reward` likewise or, by `"range"`, times 1000 / (best - worst return) (as in IQL on locomotion).
 
         Saved policies undo it: they always take raw observations. Use `viewed` to see held-out episodes the same way.
         """
@@ -248,9 +253,9 @@ class Episodes:
         `next_action` adds the action logged at `next_obs`; a truncated episode's last step has none, and is left out.
         `returns` adds the logged return from each step on, at that discount and in unit rewards.
         """
-        view, discrete = self.view, isinstance(self.spec.action, Discrete)
+        view = self.view
         seen = lambda x: x if view.obs is None else view.obs.host(x)
-        action = self.action if discrete or view.action is None else view.action.host(self.action)
+        action = self.action if view.action is None else view.action.host(self.action)
         reward = self.reward if view.reward is None else view.reward.host(self.reward)
         columns = dict(
             obs=seen(self.obs), action=action, reward=reward, terminal=self.terminal.astype(np.float32),
@@ -269,11 +274,15 @@ class Episodes:
 
     def windows(self, length: int, *, discount: float = 1.0) -> Windows:
         """Stretches of `length` steps on the device, in unit scale, with the return to go at a discount."""
+        if isinstance(self.spec.obs, Image) or isinstance(self.spec.action, MultiDiscrete):
+            raise BadData(f"{self.source}: stretches of steps are for observations that are vectors or numbers of states, and actions that are "
+                          f"vectors or one choice; these are {self.spec.obs} and {self.spec.action}. Use a method of single steps.")  # fmt: skip
         time = np.arange(self.steps) - np.repeat(self.starts, self.lengths)
         reward = self.reward if self.view.reward is None else self.view.reward.host(self.reward)
         to_go = dataclasses.replace(self, reward=reward).to_go(discount)
         i = lambda x: jnp.asarray(x, jnp.int32)
-        return Windows(self.transitions(), jnp.asarray(to_go, jnp.float32), i(time), i(np.repeat(self.stops, self.lengths)), length)
+        rows = dataclasses.replace(self, mask=None, next_mask=None).transitions()  # windows have no masks
+        return Windows(rows, jnp.asarray(to_go, jnp.float32), i(time), i(np.repeat(self.stops, self.lengths)), length)
 
     # from arrays ----------------------------------------------------------------------------------------------------
 
@@ -288,7 +297,8 @@ class Episodes:
         ends=None,
         next_obs=None,
         states: int | None = None,
-        actions: int | None = None,
+        peak: int | None = None,
+        actions: int | Sequence[int] | None = None,
         low=None,
         high=None,
         mask=None,
@@ -306,8 +316,10 @@ class Episodes:
         `ends` (n, bool) marks the last step of every episode; without it episodes end where `terminal` is set, and at the
         last row. `next_obs` is needed only where an episode is truncated: without it the last step of a truncated episode
         is dropped, since what came of it was not logged, and `notes` says so. Integer actions are a `Discrete` of `actions`
-        members (default: the largest seen + 1), others a `Box` between `low` and `high` (default: -1 and 1 if all lie
-        there, else the smallest and largest seen). With `states`, observations are integers below it.
+        members (default: the largest seen + 1), or with several columns a `MultiDiscrete` (`actions`: a number for each), others a `Box`
+        between `low` and `high` (default: -1 and 1 if all lie there, else the smallest and largest seen). With `states`, observations
+        are integers below it. Observations (n, height, width, channels) of uint8 or bool are pictures, whose values nets divide by `peak`
+        (default: 255, or 1 if none is above 1).
         """
         obs, action, reward = np.asarray(obs), np.asarray(action), np.asarray(reward)
         terminal = np.asarray(terminal).astype(bool)
@@ -324,7 +336,7 @@ class Episodes:
             raise BadData(f"{source}: row {row:,} is terminal, but its episode goes on in row {row + 1:,}. "
                           "Start a new episode there, or unmark the row.")  # fmt: skip
         notes = list(notes)
-        obs, space = _observations(obs, states, source)
+        obs, space = _observations(obs, states, peak, source)
         action, kind, scale = _actions(action, actions, low, high, source, notes)
         mask = None if mask is None else np.asarray(mask).astype(bool)
         if mask is not None and mask.shape != (n, kind.size):
@@ -332,10 +344,12 @@ class Episodes:
                 f"{source}: the mask has shape {mask.shape}; expected one column for each of {kind.size} actions: {(n, kind.size)}."
             )
         if probability is not None:
-            log_prob = _log_of(np.asarray(probability, np.float64), isinstance(kind, Discrete), source)
+            log_prob = _log_of(np.asarray(probability, np.float64), not isinstance(kind, Box), source)
         follow = lambda x: np.concatenate([x[1:], x[-1:]])  # at an end this is another episode's: used only where terminal
         rows = dict(obs=obs, action=action, reward=reward.astype(np.float32), terminal=terminal)
-        rows["next_obs"] = follow(obs) if next_obs is None else _observations(np.asarray(next_obs), states, source)[0]
+        rows["next_obs"] = (
+            follow(obs) if next_obs is None else _observations(np.asarray(next_obs), states, getattr(space, "peak", None), source)[0]
+        )
         if next_obs is None:
             rows["next_obs"][terminal] = obs[terminal]
         if mask is not None:
@@ -364,7 +378,12 @@ class Episodes:
         return cls(Spec(space, kind), **rows, stops=stops, ids=ids, info=info, view=view, source=source, notes=tuple(notes))
 
 
-def _observations(obs: np.ndarray, states: int | None, source: str):
+def choices(space: Discrete | MultiDiscrete) -> tuple[int, ...]:
+    """The members of each choice: a `Discrete` has one."""
+    return space.sizes if isinstance(space, MultiDiscrete) else (space.size,)
+
+
+def _observations(obs: np.ndarray, states: int | None, peak: int | None, source: str):
     if states is not None:
         if obs.ndim == 2 and obs.shape[1] == 1:
             obs = obs[:, 0]
@@ -373,15 +392,39 @@ def _observations(obs: np.ndarray, states: int | None, source: str):
             raise BadData(f"{source}: with {states} states, observations must be the integers 0 … {states - 1}, one a row; "
                           f"got shape {obs.shape} from {obs.min()} to {obs.max()}.")  # fmt: skip
         return obs.astype(np.int32), Discrete(states)
-    if obs.dtype == np.uint8 and obs.ndim == 4:
-        raise BadData(f"{source}: observations are images of shape {obs.shape[1:]}, and no algorithm here has an image encoder yet. "
-                      "Give vectors, for example features of the images.")  # fmt: skip
+    if obs.dtype in (np.uint8, bool) and obs.ndim == 4:
+        most = int(obs.max())
+        space = picture(obs.shape[1:], (255 if most > 1 else 1) if peak is None else peak)
+        if isinstance(space, str):
+            raise BadData(f"{source}: {space}")
+        if most > space.peak:
+            raise BadData(f"{source}: with peak={peak}, pictures hold whole numbers up to {peak}, but there is a {most}. Correct the peak.")
+        return obs.astype(np.uint8, copy=False), space
     obs = obs[:, None] if obs.ndim == 1 else obs.reshape(len(obs), -1)
     return obs.astype(np.float32), Box(obs.shape[1])
 
 
+def picture(shape: Sequence[int], peak: int) -> Image | str:
+    """The space of pictures of this shape, or why it cannot be that of a picture."""
+    height, width, channels = (int(length) for length in shape)
+    if height <= 4 < channels:
+        return (f"pictures of shape {(height, width, channels)} would be {height} pixels high; expected (height, width, channels), so their "
+                f"channels seem to come first. Move them to the end: np.moveaxis(obs, -3, -1).")  # fmt: skip
+    return Image(height, width, channels, peak)
+
+
 def _actions(action: np.ndarray, actions, low, high, source: str, notes: list[str]):
     """(the column, its space, the map from raw to [-1, 1])."""
+    sizes = None if actions is None or isinstance(actions, (int, np.integer)) else tuple(int(size) for size in actions)
+    columns = action.shape[1] if action.ndim == 2 else 1
+    undeclared = actions is None and low is None and np.issubdtype(action.dtype, np.integer) and columns > 1
+    if sizes is not None or undeclared:
+        sizes = tuple(int(most) + 1 for most in action.max(axis=0)) if sizes is None else sizes
+        finite = action.ndim == 2 and columns == len(sizes) and np.isfinite(action.astype(np.float64)).all()
+        if not finite or (action != np.floor(action)).any() or action.min() < 0:
+            raise BadData(f"{source}: {len(sizes)} choices at once must be as many integers from 0 a row; got shape {action.shape}, for "
+                          f"example {action[0]}. Code them as 0 … n-1, or give the bounds of a vector.")  # fmt: skip
+        return action.astype(np.int32), MultiDiscrete(sizes), None
     if actions is not None or np.issubdtype(action.dtype, np.integer):
         action = action[:, 0] if action.ndim == 2 and action.shape[1] == 1 else action
         if action.ndim != 1 or not (np.isfinite(action.astype(np.float64)).all() and (action == np.floor(action)).all()):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ..core import Discrete
+from ..core import Discrete, Image, MultiDiscrete
 from .episodes import Episodes
 
 MOST = 50
@@ -45,13 +45,17 @@ def _space(space) -> dict:
 
 
 def _column(column: np.ndarray, space) -> dict:
-    """Frequencies of the members of a `Discrete`; smallest, mean and largest of each dimension of a `Box`."""
+    """Frequencies of the members of a `Discrete`, or of each choice of a `MultiDiscrete`; smallest, mean and largest of each dimension of a
+    `Box`, or of each channel of an `Image`."""
+    if isinstance(space, MultiDiscrete):
+        return {"choices": [_column(column[:, j], Discrete(size)) for j, size in enumerate(space.sizes)]}
     if isinstance(space, Discrete):
         counts = np.bincount(column, minlength=space.size)
         return {"counts": counts.tolist(), "shares": (counts / len(column)).tolist(), "unseen": int((counts == 0).sum())}
+    column = column.reshape(-1, space.channels) if isinstance(space, Image) else column
     shown = column[:, :MOST]
     return {
-        "dimensions": space.size,
+        "dimensions": column.shape[1],
         "min": shown.min(axis=0).tolist(),
         "mean": shown.mean(axis=0, dtype=np.float64).tolist(),
         "max": shown.max(axis=0).tolist(),

@@ -1,10 +1,11 @@
 """Networks. Every leaf is an array, so `jax.jit/vmap/scan/grad` and optax take these modules as they are."""
 
-from .actors import BoxGaussian, Categories, Deterministic, Greedy, Squashed, greedy, stochastic
+from .actors import BoxGaussian, Categories, Deterministic, Greedy, Several, Squashed, greedy, stochastic
 from .conditioned import Bilinear, Film
-from .critics import BoxQ, DiscreteQ, Value, critics, q_value
-from .distributions import Categorical, Delta, Normal, Tanh
+from .critics import BoxQ, DiscreteQ, MultiDiscreteQ, Value, critics, q_value
+from .distributions import Categorical, Choices, Delta, Normal, Tanh
 from .dynamics import Dynamics, GaussianStep
+from .encoder import Convolution, Sight, ask, reader
 from .ensemble import Ensemble
 from .features import Features, LinearQ, OneHot, Polynomial, Radial, features
 from .generative import VAE, BestOf, Diffusion, Drawn, Flow, Generator, OneStep, best, repeated
@@ -26,6 +27,8 @@ __all__ = [
     "BoxQ",
     "Categorical",
     "Categories",
+    "Choices",
+    "Convolution",
     "Delta",
     "Deterministic",
     "Diffusion",
@@ -45,6 +48,7 @@ __all__ = [
     "LayerNorm",
     "Linear",
     "LinearQ",
+    "MultiDiscreteQ",
     "Normal",
     "OneHot",
     "OneStep",
@@ -53,6 +57,8 @@ __all__ = [
     "Radial",
     "ReturnReader",
     "Seen",
+    "Several",
+    "Sight",
     "Squashed",
     "Table",
     "TableGreedy",
@@ -60,6 +66,7 @@ __all__ = [
     "Tanh",
     "TokenModel",
     "Value",
+    "ask",
     "best",
     "columns",
     "critics",
@@ -69,6 +76,7 @@ __all__ = [
     "linears",
     "means",
     "q_value",
+    "reader",
     "repeated",
     "stochastic",
     "vector",

@@ -5,20 +5,21 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Box, Markov, Spec, static
-from .distributions import Categorical, Delta, Normal, Tanh
+from ..core import Box, Discrete, Markov, MultiDiscrete, Spec, static
+from .distributions import Categorical, Choices, Delta, Normal, Tanh
+from .encoder import Sight, reader
 from .mlp import MLP
 
 
 class BoxGaussian(Markov):
     """obs -> Normal(tanh mean, one learned std per dimension), as in IQL. `bounds` hold log std."""
 
-    net: MLP
+    net: MLP | Sight
     log_std: Float[Array, " act"]
     bounds: tuple[float, float] = static()
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, bounds=(-5.0, 2.0), **how):
-        self.net = MLP((spec.obs.size, *hidden, spec.action.size), key=key, **how)
+        self.net = reader(spec.obs, hidden, spec.action.size, key=key, **how)
         self.log_std = jnp.zeros(spec.action.size)
         self.bounds = bounds
 
@@ -30,11 +31,11 @@ class BoxGaussian(Markov):
 class Squashed(Markov):
     """obs -> Tanh(Normal), mean and std both read off the observation, as in SAC."""
 
-    net: MLP
+    net: MLP | Sight
     bounds: tuple[float, float] = static()
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, bounds=(-20.0, 2.0), **how):
-        self.net = MLP((spec.obs.size, *hidden, 2 * spec.action.size), key=key, **how)
+        self.net = reader(spec.obs, hidden, 2 * spec.action.size, key=key, **how)
         self.bounds = bounds
 
     def __call__(self, obs, mask=None):
@@ -45,10 +46,10 @@ class Squashed(Markov):
 class Deterministic(Markov):
     """obs -> one action."""
 
-    net: MLP
+    net: MLP | Sight
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, **how):
-        self.net = MLP((spec.obs.size, *hidden, spec.action.size), key=key, **how)
+        self.net = reader(spec.obs, hidden, spec.action.size, key=key, **how)
 
     def __call__(self, obs, mask=None):
         return Delta(jnp.tanh(self.net(obs)))
@@ -57,13 +58,27 @@ class Deterministic(Markov):
 class Categories(Markov):
     """obs -> Categorical over the legal actions."""
 
-    net: MLP
+    net: MLP | Sight
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, **how):
-        self.net = MLP((spec.obs.size, *hidden, spec.action.size), key=key, **how)
+        self.net = reader(spec.obs, hidden, spec.action.size, key=key, **how)
 
     def __call__(self, obs, mask=None):
         return Categorical(self.net(obs), mask)
+
+
+class Several(Markov):
+    """obs -> Choices: one categorical distribution for each choice, independent of one another given the observation."""
+
+    net: MLP | Sight
+    space: MultiDiscrete = static()
+
+    def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, **how):
+        self.net = reader(spec.obs, hidden, spec.action.size, key=key, **how)
+        self.space = spec.action
+
+    def __call__(self, obs, mask=None):
+        return Choices(self.net(obs), self.space.sizes, mask)
 
 
 class Greedy(Markov):
@@ -83,6 +98,6 @@ def greedy(q: Float[Array, "*batch actions"], mask=None) -> Categorical:
 
 
 def stochastic(spec: Spec, hidden: tuple[int, ...], *, key, **how):
-    """The actor with a density that fits the action space: `BoxGaussian` or `Categories`."""
-    kind = BoxGaussian if isinstance(spec.action, Box) else Categories
+    """The actor with a density that fits the action space: `BoxGaussian`, `Categories` or `Several`."""
+    kind = {Box: BoxGaussian, Discrete: Categories, MultiDiscrete: Several}[type(spec.action)]
     return kind(spec, hidden, key=key, **how)

@@ -3,7 +3,8 @@
 import equinox as eqx
 import jax.numpy as jnp
 
-from ..core import Box, Discrete, Spec, static
+from ..core import Box, Discrete, Image, MultiDiscrete, Spec, static
+from .encoder import Sight, ask, reader
 from .ensemble import Ensemble
 from .mlp import MLP, vector
 
@@ -11,10 +12,10 @@ from .mlp import MLP, vector
 class Value(eqx.Module):
     """V(s)."""
 
-    net: MLP
+    net: MLP | Sight
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, **how):
-        self.net = MLP((spec.obs.size, *hidden, 1), key=key, **how)
+        self.net = reader(spec.obs, hidden, 1, key=key, **how)
 
     def __call__(self, obs):
         return self.net(obs)[..., 0]
@@ -23,24 +24,39 @@ class Value(eqx.Module):
 class BoxQ(eqx.Module):
     """Q(s, a) of a continuous action."""
 
-    net: MLP
-    space: Box | Discrete = static()
+    net: MLP | Sight
+    space: Box | Discrete | Image = static()
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, **how):
-        self.net = MLP((spec.obs.size + spec.action.size, *hidden, 1), key=key, **how)
+        self.net = reader(spec.obs, hidden, 1, key=key, beside=spec.action.size, **how)
         self.space = spec.obs
 
     def __call__(self, obs, action):
-        return self.net(jnp.concatenate([vector(obs, self.space), action], axis=-1))[..., 0]
+        return ask(self.net, self.space, obs, action)[..., 0]
+
+
+class MultiDiscreteQ(eqx.Module):
+    """Q(s, a) of several choices at once, which enter one-hot."""
+
+    net: MLP | Sight
+    obs: Box | Discrete | Image = static()
+    action: MultiDiscrete = static()
+
+    def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, **how):
+        self.net = reader(spec.obs, hidden, 1, key=key, beside=spec.action.size, **how)
+        self.obs, self.action = spec.obs, spec.action
+
+    def __call__(self, obs, action):
+        return ask(self.net, self.obs, obs, vector(action, self.action))[..., 0]
 
 
 class DiscreteQ(eqx.Module):
     """Q(s, ·) of all actions at once; `q(obs, action)` picks one of them."""
 
-    net: MLP
+    net: MLP | Sight
 
     def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, **how):
-        self.net = MLP((spec.obs.size, *hidden, spec.action.size), key=key, **how)
+        self.net = reader(spec.obs, hidden, spec.action.size, key=key, **how)
 
     def every(self, obs):
         return self.net(obs)
@@ -51,7 +67,7 @@ class DiscreteQ(eqx.Module):
 
 def q_value(spec: Spec, hidden: tuple[int, ...], *, key, **how):
     """The Q network that fits the action space. `how`: `activation`, `norm`, `bias`, `last` of an `MLP`."""
-    kind = BoxQ if isinstance(spec.action, Box) else DiscreteQ
+    kind = {Box: BoxQ, Discrete: DiscreteQ, MultiDiscrete: MultiDiscreteQ}[type(spec.action)]
     return kind(spec, hidden, key=key, **how)
 
 

@@ -1,11 +1,14 @@
 """The few distributions that offline RL needs. Each answers `mode`, `sample` and `log_prob` over any leading axes."""
 
+import itertools
 import math
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from ..core import static
 
 EDGE = 1e-6  # how near to ±1 an action may be before the inverse of tanh is asked about it
 
@@ -95,3 +98,45 @@ class Categorical(eqx.Module):
 
     def entropy(self):
         return -self.mean(self.logits)
+
+
+class Choices(eqx.Module):
+    """Independent categoricals over the choices of a `MultiDiscrete`. With a single choice it is `Categorical`, to the bit."""
+
+    logits: Float[Array, "*batch columns"]
+    "Log-probabilities of every choice's members, those of all choices side by side."
+    sizes: tuple[int, ...] = static()
+
+    def __init__(self, logits, sizes: tuple[int, ...], mask: Bool[Array, "*batch columns"] | None = None):
+        parts = [split(x, sizes) for x in (logits, jnp.ones(logits.shape, bool) if mask is None else mask)]
+        self.logits = jnp.concatenate([Categorical(*part).logits for part in zip(*parts)], axis=-1)
+        self.sizes = sizes
+
+    def mode(self) -> Int[Array, "*batch choices"]:
+        return self._best(self.logits)
+
+    def sample(self, key) -> Int[Array, "*batch choices"]:
+        """The largest of logits with Gumbel noise, drawn at once for all choices."""
+        return self._best(self.logits + jax.random.gumbel(key, self.logits.shape))
+
+    def _best(self, values):
+        return jnp.stack([part.argmax(axis=-1).astype(jnp.int32) for part in split(values, self.sizes)], axis=-1)
+
+    def log_prob(self, action):
+        """Of all choices together: the sum of theirs."""
+        parts = enumerate(split(self.logits, self.sizes))
+        return sum(jnp.take_along_axis(part, action[..., j, None], axis=-1)[..., 0] for j, part in parts)
+
+    def probs(self):
+        """Of every choice's members, side by side: each choice's sum to one."""
+        return jnp.exp(self.logits)
+
+    def entropy(self):
+        """The sum of those of the choices."""
+        p = self.probs()
+        return -(p * jnp.where(p > 0, self.logits, 0)).sum(-1)
+
+
+def split(columns: Float[Array, "*batch columns"] | Bool[Array, "*batch columns"], sizes: tuple[int, ...]) -> list:
+    """The columns of each choice."""
+    return jnp.split(columns, list(itertools.accumulate(sizes))[:-1], axis=-1)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..core import Discrete, static
+from ..core import Discrete, MultiDiscrete, static
 
 ACTIVATIONS = {"relu": jax.nn.relu, "tanh": jnp.tanh, "silu": jax.nn.silu, "gelu": jax.nn.gelu, "elu": jax.nn.elu}
 
@@ -81,5 +81,7 @@ class MLP(eqx.Module):
 
 
 def vector(x, space):
-    """Members of a space as vectors: those of a `Discrete` become one-hot."""
+    """Members of a space as vectors: those of a `Discrete` become one-hot, those of a `MultiDiscrete` so choice by choice."""
+    if isinstance(space, MultiDiscrete):
+        return jnp.concatenate([jax.nn.one_hot(x[..., j], n) for j, n in enumerate(space.sizes)], axis=-1)
     return jax.nn.one_hot(x, space.size) if isinstance(space, Discrete) else x

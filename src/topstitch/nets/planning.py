@@ -23,6 +23,11 @@ def likely(scores: Float[Array, "*n word"], tail) -> Float[Array, "*n word"]:
     return jnp.where((up_to >= tail) | (p == p.max(axis=-1, keepdims=True)), jnp.log(p), -jnp.inf)
 
 
+def put(past, new, slot):
+    """The past of every beam with new keys and values from `slot` on."""
+    return jax.tree.map(lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, slot, axis=2), past, new)
+
+
 class Memory(NamedTuple):
     """The last `context - 1` steps as tokens, in order from row 0, and how many there are; the step that awaits its reward."""
 
@@ -33,12 +38,15 @@ class Memory(NamedTuple):
 
 
 class Beams(NamedTuple):
-    """Plans side by side. `past` is what each may see besides what is common to all."""
+    """Plans side by side, the most promising one first."""
 
     story: Int[Array, "beam step column"]
-    past: Seen
+    past: tuple[Seen, ...]
+    "What each may see besides what is common to all, in the order of its tokens; none for returns to go."
     earned: Float[Array, " beam"]
     "The discounted rewards so far."
+    kind: Int[Array, " beam"]
+    "Beams of one number are one plan so far."
 
 
 class Planner(Policy):
@@ -88,68 +96,80 @@ class Planner(Policy):
         new = carry._replace(past=past, count=jnp.minimum(carry.count + 1, rows))
         return jax.tree.map(lambda new, old: jnp.where(carry.time > 0, new, old), new, carry)
 
+    @jax.jit
     def plan(self, past: Int[Array, "row column"], count, obs: Int[Array, " obs"], mask=None, *, key) -> Int[Array, "step column"]:
         """The best of the plans that were tried, from `obs` on behind the first `count` rows of `past`."""
-        n, _, d = self.parts
+        (n, _, d), rows = self.parts, self.context - 1
+        fit = self.window - rows  # steps of a plan behind the remembered ones; then the window is full
+        again = rows * (d - 1) if self.horizon > fit else 0  # slots for steps that are read afresh
         model, (depth, heads, size) = self.model, self.model.body.shape
-        rows = jnp.concatenate([past, jnp.zeros((1, d), jnp.int32)])
-        rows = jnp.where(jnp.arange(len(rows))[:, None] < count, rows, 0).at[count, :n].set(obs)
-        out, seen = model.read(rows[None])
-        end, place = count * d + n, jnp.arange(rows.size)
-        common, valid = jax.tree.map(lambda x: x[:, 0], seen), (place < end) & (place % d < d - 1)
-        base, used = count * d, self.context  # where the present step begins; steps of the window that are taken
-        scores = model.say(out[0, end - 1], n - 1)[None]
-        nothing = jnp.zeros((depth, 1, 0, heads, size))
-        beams = Beams(jnp.zeros((1, 0, d), jnp.int32), Seen(nothing, nothing), jnp.zeros(1))
-        now = obs[None]
-        for h, fresh_key in enumerate(jax.random.split(key, self.horizon)):
-            twins = self.expand * (self.beam if h == 0 else 1)
-            allowed = self.allowed(mask) if h == 0 else self.allowed(None).at[-1].set(True)
-            step = self.choose(scores, allowed, twins, common, valid, beams.past, base, key=fresh_key)
-            beams, best = self.select(beams, now, *step, h)
-            if h == self.horizon - 1:
-                return beams.story[best]
-            if used == self.window:  # the window is full: go on from the plan's last steps alone
-                used, base = self.context - 1, (self.context - 1) * d
-                _, seen = model.read(beams.story[:, -used:])
-                shown = jnp.array([i for i in range(used * d) if i % d < d - 1])
-                beams = beams._replace(past=jax.tree.map(lambda x: x[:, :, shown], seen))
-                common, valid = jax.tree.map(lambda x: x[:, :0], common), valid[:0]
-            else:
-                base = base + d
-            used += 1
-            scores, now, fresh = self.imagine(beams.story[:, -1, -1], common, valid, beams.past, base)
-            beams = beams._replace(past=jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=2), beams.past, fresh))
-        raise AssertionError("a plan has at least one step")
+        before = jnp.concatenate([past, jnp.zeros((1, d), jnp.int32)])
+        before = jnp.where(jnp.arange(self.context)[:, None] < count, before, 0).at[count, :n].set(obs)
+        out, seen = model.read(before[None])
+        every = lambda x: jnp.broadcast_to(x[None], (self.beam, *x.shape))
+        given = (every(model.say(out[0, count * d + n - 1], n - 1)), every(obs),
+                 jax.tree.map(lambda x: every(jax.lax.dynamic_slice_in_dim(x[0], count * d, n, axis=1)), seen))  # fmt: skip
+        common, place = jax.tree.map(lambda x: x[0, :, : rows * d], seen), jnp.arange(rows * d)
+        empty = jnp.zeros((self.beam, heads, again + min(fit, self.horizon) * (d - 1), size))
+        slots, zero = jnp.arange(empty.shape[2]), jnp.zeros(self.beam)
+        story = jnp.zeros((self.beam, self.horizon, d), jnp.int32)
+        beams = Beams(story, (Seen(empty, empty),) * depth, zero, zero.astype(jnp.int32))
 
-    def allowed(self, mask) -> Bool[Array, " word"]:
-        """The words that say an action; the last word, the end of the episode, is none."""
+        def window(part, beams):
+            known = (part == 0) & (place < count * d) & (place % d < d - 1)
+            if again:
+                beams = jax.lax.cond(part == 0, lambda b: b, lambda b: self.reread(b, part * fit), beams)
+
+            def step(h, beams):
+                at = h - part * fit
+                base, slot = (jnp.where(part == 0, count, rows) + at) * d, again + at * (d - 1)
+                told = lambda till: (slots < till) & ((slots >= again) | (part > 0))
+                last = jax.lax.dynamic_index_in_dim(beams.story, h - 1, axis=1, keepdims=False)[:, -1]
+                imagine = lambda: self.imagine(last, common, known, beams.past, told(slot), base)
+                scores, now, fresh = jax.lax.cond(h == 0, lambda: given, imagine)
+                beams = beams._replace(past=put(beams.past, fresh, slot))
+                own_key = jax.random.fold_in(key, h)
+                tried = self.choose(scores, self.allowed(mask, h), common, known, beams.past, told(slot + n), base, key=own_key)
+                return self.select(beams, now, *tried, h, slot)
+
+            return jax.lax.fori_loop(part * fit, jnp.minimum((part + 1) * fit, self.horizon), step, beams)
+
+        return jax.lax.fori_loop(0, -(-self.horizon // fit), window, beams).story[0]
+
+    def reread(self, beams: Beams, h) -> Beams:
+        """The last steps before step `h` of every plan, read as those that a window begins with."""
+        d, rows = self.parts[2], self.context - 1
+        _, seen = self.model.read(jax.lax.dynamic_slice_in_dim(beams.story, h - rows, rows, axis=1))
+        shown = jnp.array([i for i in range(rows * d) if i % d < d - 1])
+        return beams._replace(past=put(beams.past, jax.tree.map(lambda x: x[:, :, shown], seen), 0))
+
+    def allowed(self, mask, h) -> Bool[Array, " word"]:
+        """The words that say the action of step `h`; the last word, the end of the episode, is none of the first step."""
         words = jnp.arange(self.model.words.shape[1])
-        if not isinstance(self.spec.action, Discrete):
-            return words < len(words) - 1
-        legal = jnp.ones(self.spec.action.size, bool) if mask is None else mask
-        return jnp.zeros(len(words), bool).at[: self.spec.action.size].set(legal)
+        count = self.spec.action.size if isinstance(self.spec.action, Discrete) else len(words) - 1
+        first = words < count if mask is None else jnp.zeros(len(words), bool).at[:count].set(mask)
+        return jnp.where(h == 0, first, (words < count) | (words == len(words) - 1))
 
-    def choose(self, scores, allowed, twins: int, common, valid, past, base, *, key):
+    def choose(self, scores, allowed, common, known, past, told, base, *, key):
         """Sampled actions for every twin of every beam, and what they earn: tokens (action, reward, to go), the expected reward
         and return to go, each (beam, twin), and what later tokens may see of them."""
         n, a, d = self.parts
         model, (depth, heads, size) = self.model, self.model.body.shape
-        lead = (scores.shape[0], twins)
-        own = jnp.zeros((depth, *lead, a + 1, heads, size))
+        lead = (self.beam, self.expand)
+        own = jnp.zeros((*lead, heads, a + 1, size))
 
         def one(carry, i):
             scores, own = carry
             tried = likely(jnp.where(allowed[None, None], scores, -jnp.inf), self.tail)
-            sampled = jax.random.categorical(jax.random.fold_in(key, i), tried, shape=lead)
+            sampled = jax.random.categorical(jax.random.fold_in(key, i), tried)
             token = jnp.where(i < a, sampled, scores.argmax(axis=-1)).astype(jnp.int32)
             x = model.embed(token, n + i, (base + n + i)[None])
-            out, own = model.body.step(x, common, valid, past, own, i)
+            out, own = model.body.step(x, common, known, past, told, own, i)
             return (model.say(out, n + i), own), (token, self.mean(scores, n + i))
 
         # the first token is drawn from one distribution for all twins, later ones from their own
         first = jnp.broadcast_to(scores[:, None], (*lead, scores.shape[-1]))
-        (scores, own), (tokens, means) = jax.lax.scan(one, (first, Seen(own, own)), jnp.arange(a + 1))
+        (scores, own), (tokens, means) = jax.lax.scan(one, (first, (Seen(own, own),) * depth), jnp.arange(a + 1))
         tokens = jnp.concatenate([jnp.moveaxis(tokens, 0, -1), scores.argmax(axis=-1)[..., None].astype(jnp.int32)], axis=-1)
         return tokens, means[-1], self.mean(scores, d - 1), own
 
@@ -157,36 +177,35 @@ class Planner(Policy):
         """The expectation of what the words of a column stand for; the end stands for 0."""
         return (jax.nn.softmax(scores, axis=-1)[..., :-1] * self.bins.centres[column][None, None]).sum(-1)
 
-    def select(self, beams: Beams, now, tokens, reward, to_go, own: Seen, h: int):
-        """The beams that promise most, and which of them promises most of all. Of equal plans all but one promise nothing."""
-        twins = reward.shape[1]
-        acts = tokens[..., :-2]
-        same = (acts[:, :, None] == acts[:, None]).all(axis=-1) & jnp.tril(jnp.ones((twins, twins), bool), -1)[None]
-        promised = beams.earned[:, None] + self.discount**h * to_go
-        promised = jnp.where(same.any(axis=-1), -jnp.inf, promised)
-        value, index = jax.lax.top_k(promised.reshape(-1), self.beam)
+    def select(self, beams: Beams, now, tokens, reward, to_go, own, h, slot) -> Beams:
+        """The plans that promise most, in order. Of equal plans all but one promise nothing."""
+        n, twins = self.parts[0], self.expand
+        acts, kind = tokens[..., :-2].reshape(self.beam * twins, -1), jnp.repeat(beams.kind, twins)
+        same = (acts[:, None] == acts[None]).all(axis=-1) & (kind[:, None] == kind[None])
+        promised = (beams.earned[:, None] + self.discount**h * to_go).reshape(-1)
+        value, index = jax.lax.top_k(jnp.where(jnp.tril(same, -1).any(axis=1), -jnp.inf, promised), self.beam)
         parent, twin = index // twins, index % twins
         row = jnp.concatenate([now[parent], tokens[parent, twin]], axis=-1)
-        story = jnp.concatenate([beams.story[parent], row[:, None]], axis=1)
+        story = jax.lax.dynamic_update_index_in_dim(beams.story[parent], row, h, axis=1)
         earned = beams.earned[parent] + self.discount**h * reward[parent, twin]
-        past = jax.tree.map(lambda x, y: jnp.concatenate([x[:, parent], y[:, parent, twin]], axis=2), beams.past, own)
-        return Beams(story, past, jnp.where(value == -jnp.inf, -jnp.inf, earned)), value.argmax()
+        past = put(jax.tree.map(lambda x: x[parent], beams.past), jax.tree.map(lambda x: x[parent, twin], own), slot + n)
+        return Beams(story, past, jnp.where(value == -jnp.inf, -jnp.inf, earned), jnp.arange(self.beam))
 
-    def imagine(self, to_go: Int[Array, " beam"], common, valid, past, base):
+    def imagine(self, to_go: Int[Array, " beam"], common, known, past, told, base):
         """The likeliest next observation of every beam: scores of the action behind it, its tokens, and what may be seen of it."""
         n, _, d = self.parts
         model, (depth, heads, size) = self.model, self.model.body.shape
-        own = jnp.zeros((depth, len(to_go), 1, n, heads, size))
+        own = jnp.zeros((self.beam, 1, heads, n, size))
 
         def one(carry, i):
             token, own, _ = carry
             column = jnp.where(i == 0, d - 1, i - 1)
             x = model.embed(token[:, None], column, (base - 1 + i)[None])
-            out, own = model.body.step(x, common, valid, past, own, i - 1)
+            out, own = model.body.step(x, common, known, past, told, own, i - 1)
             scores = model.say(out[:, 0], column)
             token = scores.argmax(axis=-1).astype(jnp.int32)
             return (token, own, scores), token
 
-        blank = jnp.zeros((len(to_go), model.words.shape[1]))
-        (_, own, scores), tokens = jax.lax.scan(one, (to_go, Seen(own, own), blank), jnp.arange(n + 1))
-        return scores, tokens[:n].T, jax.tree.map(lambda x: x[:, :, 0], own)
+        blank = jnp.zeros((self.beam, model.words.shape[1]))
+        (_, own, scores), tokens = jax.lax.scan(one, (to_go, (Seen(own, own),) * depth, blank), jnp.arange(n + 1))
+        return scores, tokens[:n].T, jax.tree.map(lambda x: x[:, 0], own)

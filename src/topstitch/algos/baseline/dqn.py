@@ -4,8 +4,8 @@ Nothing keeps the maximum away from actions that were never logged, whose values
 guess wins, is believed, and is bootstrapped from. It is here as the baseline that fails.
 
 Mnih et al., *Human-level control through deep reinforcement learning*, Nature 2015. Differs from the authors' code in: a
-target net that follows by moving average instead of being copied now and then; Adam instead of RMSProp; vectors or states
-instead of pixels; the maximum is over legal actions where the log has masks. `double=True` is double DQN.
+target net that follows by moving average instead of being copied now and then; Adam instead of RMSProp; the maximum
+is over legal actions where the log has masks. `double=True` is double DQN.
 """
 
 from typing import ClassVar
@@ -13,7 +13,7 @@ from typing import ClassVar
 import optax
 
 from ... import nets
-from ...core import Algorithm, Discrete, Paper, static
+from ...core import Algorithm, Box, Discrete, Image, Paper, static
 from .. import steps as shared
 
 
@@ -23,6 +23,7 @@ class DQN(Algorithm[shared.QState]):
         "Human-level control through deep reinforcement learning", "Nature 518", 2015, "https://doi.org/10.1038/nature14236",
     )  # fmt: skip
     actions: ClassVar = (Discrete,)
+    observations: ClassVar = (Box, Discrete, Image)
     passes: ClassVar = ("choice", "context", "minority", "delay", "stitch")
     fails: ClassVar = ("bait",)
 

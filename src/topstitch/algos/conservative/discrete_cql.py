@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from ... import nets, ops
-from ...core import Algorithm, Discrete, Paper, static
+from ...core import Algorithm, Box, Discrete, Image, Paper, static
 from .. import steps as shared
 
 
@@ -23,6 +23,7 @@ class DiscreteCQL(Algorithm[shared.QState]):
         "NeurIPS", 2020, "https://arxiv.org/abs/2006.04779",
     )  # fmt: skip
     actions: ClassVar = (Discrete,)
+    observations: ClassVar = (Box, Discrete, Image)
     passes: ClassVar = ("choice", "context", "minority", "delay", "stitch", "bait")
 
     alpha: float = 1.0

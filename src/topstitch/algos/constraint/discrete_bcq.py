@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float
 
 from ... import nets, ops
-from ...core import Algorithm, Discrete, Markov, Paper, Trained, polyak, static
+from ...core import Algorithm, Box, Discrete, Image, Markov, Paper, Trained, polyak, static
 
 
 class State(eqx.Module):
@@ -44,6 +44,7 @@ class DiscreteBCQ(Algorithm[State]):
         "Benchmarking batch deep reinforcement learning algorithms", "arXiv 1910.01708", 2019, "https://arxiv.org/abs/1910.01708",
     )  # fmt: skip
     actions: ClassVar = (Discrete,)
+    observations: ClassVar = (Box, Discrete, Image)
     passes: ClassVar = ("choice", "context", "delay", "stitch", "bait")
     fails: ClassVar = ("minority",)
 

@@ -8,7 +8,7 @@ It is more robust Q-learning, not pessimistic: what was never logged can still l
 
 Agarwal, Schuurmans and Norouzi, *An optimistic perspective on offline reinforcement learning*, ICML 2020,
 https://arxiv.org/abs/1907.04543. Follows the authors' code in one mixture a batch, the same for Q and its target, and in heads on one
-body. Differs from it in: vectors or states instead of pixels; learning rate, batch and target net as in `DQN` (they: Adam at
+body. Differs from it in: learning rate, batch and target net as in `DQN` (they: Adam at
 5e-5 with an epsilon of 0.01 / 32, 32 rows, copies every 2000 updates); the maximum is over legal actions where the log has masks.
 """
 
@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from ... import nets, ops
-from ...core import Algorithm, Discrete, Paper, Trained, polyak, static
+from ...core import Algorithm, Box, Discrete, Image, Paper, Trained, polyak, static
 
 
 class State(eqx.Module):
@@ -34,6 +34,7 @@ class REM(Algorithm[State]):
         2020, "https://arxiv.org/abs/1907.04543",
     )  # fmt: skip
     actions: ClassVar = (Discrete,)
+    observations: ClassVar = (Box, Discrete, Image)
     passes: ClassVar = ("choice", "context", "minority", "delay", "stitch")
     fails: ClassVar = ("bait",)
 

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import optax
 
 from ... import nets
-from ...core import Algorithm, Box, Discrete, Paper, Trained, static
+from ...core import Algorithm, Box, Discrete, Image, MultiDiscrete, Paper, Trained, static
 
 
 class BC(Algorithm[Trained]):
@@ -22,13 +22,14 @@ class BC(Algorithm[Trained]):
         "Dean A. Pomerleau", "ALVINN: an autonomous land vehicle in a neural network", "NeurIPS", 1988,
         "https://proceedings.neurips.cc/paper/1988/hash/812b4ba287f5ee0bc9d43bbf5bbe87fb-Abstract.html",
     )  # fmt: skip
-    actions: ClassVar = (Discrete, Box)
+    actions: ClassVar = (Discrete, Box, MultiDiscrete)
+    observations: ClassVar = (Box, Discrete, Image)
     passes: ClassVar = ("bait",)
     fails: ClassVar = ("choice", "context", "minority", "delay", "stitch")
 
     lr: float = 3e-4
     head: Literal["gaussian", "deterministic"] = static("gaussian")
-    "What continuous actions are answered with; discrete ones always with a categorical distribution."
+    "What continuous actions are answered with; choices always with a categorical distribution."
     hidden: tuple[int, ...] = static((256, 256))
     steps: int = static(100_000)
     batch_size: int = static(256)

@@ -29,6 +29,7 @@ class COMBO(Algorithm[shared.Dreaming]):
     )  # fmt: skip
     actions: ClassVar = (Box,)
     observations: ClassVar = (Box,)
+    passes: ClassVar = ("choice", "context", "minority", "bait")
 
     alpha: float = 1.0
     "Weight of the conservative gap (D4RL: 0.5, 1 or 5)."

@@ -28,6 +28,8 @@ class MBPO(Algorithm[shared.Dreaming]):
     )  # fmt: skip
     actions: ClassVar = (Box,)
     observations: ClassVar = (Box,)
+    passes: ClassVar = ("choice", "context", "minority")
+    fails: ClassVar = ("bait",)
 
     discount: float = 0.99
     target_rate: float = 0.005

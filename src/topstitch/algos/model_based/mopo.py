@@ -30,6 +30,7 @@ class MOPO(Algorithm[shared.Dreaming]):
     )  # fmt: skip
     actions: ClassVar = (Box,)
     observations: ClassVar = (Box,)
+    passes: ClassVar = ("choice", "context", "minority")
 
     penalty: float = 1.0
     "λ: what a unit of uncertainty costs (D4RL: 0.5 to 5)."

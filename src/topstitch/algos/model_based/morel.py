@@ -38,6 +38,7 @@ class MOReL(Algorithm[State]):
     )  # fmt: skip
     actions: ClassVar = (Box,)
     observations: ClassVar = (Box,)
+    passes: ClassVar = ("choice", "context", "minority", "bait")
 
     threshold: float = 5.0
     "β: standard deviations above the mean at which a discrepancy is no longer known (the paper searches from 0 to the largest seen)."

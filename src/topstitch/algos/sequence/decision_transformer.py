@@ -90,7 +90,7 @@ class DecisionTransformer(Algorithm[State]):
         "https://arxiv.org/abs/2106.01345",
     )  # fmt: skip
     actions: ClassVar = (Discrete, Box)
-    passes: ClassVar = ("choice", "context", "minority", "delay", "bait")
+    passes: ClassVar = ("choice", "minority", "delay", "bait")
     fails: ClassVar = ("stitch",)
 
     target: float = float("inf")

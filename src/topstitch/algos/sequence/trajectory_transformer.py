@@ -43,7 +43,8 @@ class TrajectoryTransformer(Algorithm[State]):
         2021, "https://arxiv.org/abs/2106.02039",
     )  # fmt: skip
     actions: ClassVar = (Discrete, Box)
-    passes: ClassVar = ()
+    passes: ClassVar = ("choice", "context", "minority", "delay", "bait")
+    fails: ClassVar = ("stitch",)
 
     discount: float = 0.99
     action_weight: float = 5.0

@@ -6,9 +6,9 @@ $$ y = r + \gamma \min_i \bar Q_i(s', a'),\ a' \sim \pi(\cdot \mid s'), \qquad
 The critic asks about the actor's own actions, but the actor is only ever trained on logged ones.
 
 Nair, Gupta, Dalal and Levine, *AWAC: accelerating online reinforcement learning with offline datasets*, 2020,
-https://arxiv.org/abs/2006.09359. $\beta = 1/\lambda$ of the paper; the expectation is one sample for continuous actions and
-exact for discrete ones. Differs from the authors' code in: three hidden layers of 256 instead of four, a mean within the box,
-weights clipped at 100 instead of normalised over the batch.
+https://arxiv.org/abs/2006.09359. $\beta = 1/\lambda$ of the paper; the expectation is one sample for continuous actions
+and for several choices at once, and exact for a single choice. Differs from the authors' code in: three hidden layers of 256
+instead of four, a mean within the box, weights clipped at 100 instead of normalised over the batch.
 """
 
 from typing import ClassVar
@@ -18,13 +18,13 @@ import jax
 import optax
 
 from ... import nets, ops
-from ...core import Algorithm, Box, Discrete, Paper, Trained, polyak, static
+from ...core import Algorithm, Box, Discrete, Image, MultiDiscrete, Paper, Trained, polyak, static
 
 
 class State(eqx.Module):
     critic: Trained[nets.Ensemble]
     target: nets.Ensemble
-    actor: Trained[nets.BoxGaussian | nets.Categories]
+    actor: Trained[nets.BoxGaussian | nets.Categories | nets.Several]
 
 
 class AWAC(Algorithm[State]):
@@ -33,7 +33,8 @@ class AWAC(Algorithm[State]):
         "AWAC: accelerating online reinforcement learning with offline datasets", "arXiv 2006.09359", 2020,
         "https://arxiv.org/abs/2006.09359",
     )  # fmt: skip
-    actions: ClassVar = (Discrete, Box)
+    actions: ClassVar = (Discrete, Box, MultiDiscrete)
+    observations: ClassVar = (Box, Discrete, Image)
     passes: ClassVar = ("choice", "context", "minority", "delay", "stitch", "bait")
 
     beta: float = 3.0
@@ -86,7 +87,7 @@ class AWAC(Algorithm[State]):
 
 
 def expected(q: nets.Ensemble, actions, obs, *, key):
-    """The least critic's value under a distribution over actions: summed if they are discrete, else at one sample."""
+    """The least critic's value under a distribution over actions: summed if it is a single choice, else at one sample."""
     if isinstance(actions, nets.Categorical):
         return actions.mean(q.every(obs).min(axis=0))
     return q(obs, actions.sample(key)).min(axis=0)

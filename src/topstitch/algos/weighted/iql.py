@@ -22,7 +22,7 @@ import jax
 import optax
 
 from ... import nets, ops
-from ...core import Algorithm, Box, Discrete, Paper, Trained, static
+from ...core import Algorithm, Box, Discrete, Image, MultiDiscrete, Paper, Trained, static
 from .. import steps as shared
 
 
@@ -30,7 +30,7 @@ class State(eqx.Module):
     value: Trained[nets.Value]
     critic: Trained[nets.Ensemble]
     target: nets.Ensemble
-    actor: Trained[nets.BoxGaussian | nets.Categories]
+    actor: Trained[nets.BoxGaussian | nets.Categories | nets.Several]
 
 
 class IQL(Algorithm[State]):
@@ -38,7 +38,8 @@ class IQL(Algorithm[State]):
         "Ilya Kostrikov and Ashvin Nair and Sergey Levine", "Offline reinforcement learning with implicit Q-learning", "ICLR", 2022,
         "https://arxiv.org/abs/2110.06169",
     )  # fmt: skip
-    actions: ClassVar = (Discrete, Box)
+    actions: ClassVar = (Discrete, Box, MultiDiscrete)
+    observations: ClassVar = (Box, Discrete, Image)
     passes: ClassVar = ("choice", "context", "minority", "delay", "stitch", "bait")
 
     expectile: float = 0.7

@@ -19,6 +19,7 @@ def read_d3rlpy(path: str | os.PathLike) -> Episodes:
       otherwise it was cut, and its last step is dropped: the observation behind it is not in the file.
     * Published CartPole files also mark the row before a terminal last row, though the pole still stands in the row after it.
       Such a mark is ignored and counted in `notes`. Any other mark inside an episode raises `BadData`.
+    * Pictures have their channels first there, (n, channels, height, width), and last here.
     * Discrete actions are 0 … the largest seen; bounds of continuous ones are not in the file, so `Episodes.of` takes
       -1 … 1, or the extremes seen.
     """
@@ -44,6 +45,8 @@ def read_d3rlpy(path: str | os.PathLike) -> Episodes:
                       "Unmark it there, or end the episode there.")  # fmt: skip
     if early.any():
         notes.append(f"'terminals' also marks the row before the last in {int(early.sum()):,} episodes; only the last row counts.")
+    if obs.dtype == np.uint8 and obs.ndim == 4:
+        obs = np.moveaxis(obs, 1, -1)
     actions = None
     if discrete:
         actions = int(action.max()) + 1

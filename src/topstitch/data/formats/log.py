@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ...core import Box, Discrete, Spec
+from ...core import Box, Discrete, Image, MultiDiscrete, Spec
 from ...disk import BadFile, read, write
 from ..episodes import BadData, Episodes
 from ..view import Affine, View
 from . import existing
 
-SPACES = {"Box": Box, "Discrete": Discrete}
+SPACES = {kind.__name__: kind for kind in (Box, Discrete, MultiDiscrete, Image)}
 
 
 def write_log(path: str | os.PathLike, log: Episodes) -> None:
@@ -24,7 +24,7 @@ def write_log(path: str | os.PathLike, log: Episodes) -> None:
     ids = None
     if log.ids is not None:
         ids = [x.item() if isinstance(x, np.generic) else x for x in log.ids]
-    space = lambda kind: [type(kind).__name__, kind.size]
+    space = lambda kind: [type(kind).__name__, *dataclasses.astuple(kind)]
     spec = {"obs": space(log.spec.obs), "action": space(log.spec.action)}
     write(path, "log", arrays, {"spec": spec, "ids": ids, "source": log.source, "notes": list(log.notes), "words": words})
 
@@ -34,7 +34,8 @@ def read_log(path: str | os.PathLike) -> Episodes:
     path = existing(path)
     try:
         arrays, content = read(path, "log")
-        spec = Spec(**{part: SPACES[kind](int(size)) for part, (kind, size) in content["spec"].items()})
+        whole = lambda x: tuple(int(n) for n in x) if isinstance(x, list) else int(x)
+        spec = Spec(**{part: SPACES[kind](*map(whole, fields)) for part, (kind, *fields) in content["spec"].items()})
         arrays |= {name: np.asarray(column) for name, column in content.get("words", {}).items()}
         info = {name.removeprefix("info/"): arrays.pop(name) for name in list(arrays) if name.startswith("info/")}
         parts = {name: Affine(arrays.pop(f"view/{name}/shift"), arrays.pop(f"view/{name}/scale")) for name in _seen(arrays)}

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ...core import Discrete as Choice
-from ..episodes import BadData, Episodes
+from ...core import Image, MultiDiscrete
+from ..episodes import BadData, Episodes, picture
 from ..read import MINARI_ID
 from . import among, checked, flags, unreadable
 
@@ -24,8 +25,9 @@ def read_minari(name: str | os.PathLike, *, download: bool = False, low=None, hi
     * `terminations` and `truncations` stay apart: an episode whose last step is terminated truly ended, any other is truncated.
       T + 1 observations are stored for T steps, so nothing is dropped.
     * Dict and Tuple observations are laid side by side in the order of the space (Gymnasium sorts the keys of a Dict), arrays
-      row by row, a Discrete part as one-hot; `notes` says which columns are what. Images, text, graphs and sequences are refused.
-    * A Discrete space counts from 0 here, whatever its `start`. A Box action is bounded by its space where that is finite;
+      row by row, a Discrete part as one-hot; `notes` says which columns are what. Observations that are a picture (uint8 or bool, of three
+      axes, the last of channels) are kept as one; pictures among other parts, text, graphs and sequences are refused.
+    * A Discrete or MultiDiscrete space counts from 0 here, whatever its `start`. A Box action is bounded by its space where that is finite;
       `low` and `high` replace those bounds.
     * `log_prob` and `action_mask` among the infos of every episode are kept, if they fit: one number a step, one row an observation.
 
@@ -88,13 +90,19 @@ def _declared(folder: Path) -> None:
 
 def _episodes(folder, seen, acted, episodes, low, high, source) -> Episodes:
     from gymnasium.spaces import Box, Discrete
+    from gymnasium.spaces import MultiDiscrete as Several
 
-    parts = None if isinstance(seen, Discrete) else _parts(seen, folder)
-    if not isinstance(acted, (Box, Discrete)):
-        raise BadData(f"{folder}: actions are {acted}; expected a Box or a Discrete space. Recode them as one integer or as a vector.")
+    image = _image(seen)
+    if image and isinstance(space := picture(seen.shape, int(seen.high.max())), str):
+        raise BadData(f"{folder}: {space}")
+    parts = None if image or isinstance(seen, Discrete) else _parts(seen, folder)
+    if not isinstance(acted, (Box, Discrete, Several)):
+        raise BadData(
+            f"{folder}: actions are {acted}; expected a Box, Discrete or MultiDiscrete space. Recode them as integers or as a vector."
+        )
     columns: dict[str, list] = {key: [] for key in ("obs", "action", "reward", "terminal", "next_obs", "ends", "ids")}
     told: dict[str, list] = {"log_prob": [], "action_mask": []}
-    unmarked = 0
+    unmarked, members = 0, int(acted.nvec.sum() if isinstance(acted, Several) else getattr(acted, "n", 0))
     while True:
         with unreadable(folder, "a Minari data set"):
             if (episode := next(episodes, None)) is None:
@@ -119,7 +127,7 @@ def _episodes(folder, seen, acted, episodes, low, high, source) -> Episodes:
         columns["terminal"].append(terminal)
         columns["ends"].append(np.arange(1, n + 1) == n)
         columns["ids"].append(episode.id)
-        for key, shape, kinds in (("log_prob", (n,), "f"), ("action_mask", (n + 1, getattr(acted, "n", 0)), "biu")):
+        for key, shape, kinds in (("log_prob", (n,), "f"), ("action_mask", (n + 1, members), "biu")):
             column = (episode.infos or {}).get(key)
             if isinstance(column, np.ndarray) and column.shape == shape and column.dtype.kind in kinds and np.isfinite(column).all():
                 told[key].append(column)
@@ -132,9 +140,11 @@ def _episodes(folder, seen, acted, episodes, low, high, source) -> Episodes:
     if parts is not None and len(parts) > 1:
         layout = ", ".join(f"{'/'.join(map(str, path))} ({_size(space)})" for path, space in parts)
         notes.append(f"Observations lie side by side: {layout}.")
-    more: dict = {"states": int(seen.n)} if parts is None else {}
+    more: dict = {"peak": int(seen.high.max())} if image else {"states": int(seen.n)} if parts is None else {}
     if isinstance(acted, Discrete):
         more["actions"] = int(acted.n)
+    elif isinstance(acted, Several):
+        more["actions"] = acted.nvec.reshape(-1).tolist()
     elif low is not None or high is not None:
         more |= {"low": low, "high": high}
     elif np.isfinite(acted.low).all() and np.isfinite(acted.high).all():
@@ -143,7 +153,10 @@ def _episodes(folder, seen, acted, episodes, low, high, source) -> Episodes:
         more["log_prob"] = np.concatenate(told["log_prob"])
     if len(told["action_mask"]) == len(columns["ids"]):
         mask, after = (np.concatenate([x[part] for x in told["action_mask"]]).astype(bool) for part in (slice(-1), slice(1, None)))
-        if mask[np.arange(len(mask)), rows["action"]].all() and (after.any(axis=1) | rows["terminal"]).all():
+        sizes = more["actions"]
+        first = np.cumsum(sizes) - sizes
+        done, some = rows["action"].reshape(len(mask), -1) + first, np.logical_or.reduceat(after, first, axis=1).all(axis=1)
+        if np.take_along_axis(mask, done, axis=1).all() and (some | rows["terminal"]).all():
             more |= {"mask": mask, "next_mask": after}
         else:
             notes.append("The infos hold an action_mask, but it forbids actions that were taken, or every one; it was left out.")
@@ -157,12 +170,17 @@ def _parts(space, folder, path=()) -> list:
     if isinstance(space, (Dict, Tuple)):
         inner = space.spaces.items() if isinstance(space, Dict) else enumerate(space.spaces)
         return [leaf for key, part in inner for leaf in _parts(part, folder, (*path, key))]
-    image = isinstance(space, Box) and space.dtype == np.uint8 and len(space.shape) == 3
-    if image or not isinstance(space, (Box, Discrete, MultiBinary)):
+    if _image(space) or not isinstance(space, (Box, Discrete, MultiBinary)):
         what = "/".join(map(str, path)) or "observations"
-        raise BadData(f"{folder}: {what} is {'an image' if image else space}, which cannot be laid out as numbers in a row. "
+        raise BadData(f"{folder}: {what} is {'an image' if _image(space) else space}, which cannot be laid out as numbers in a row. "
                       "Write the data set again with vectors, for example features of it.")  # fmt: skip
     return [(path, space)]
+
+
+def _image(space) -> bool:
+    from gymnasium.spaces import Box
+
+    return isinstance(space, Box) and space.dtype in (np.uint8, bool) and len(space.shape) == 3
 
 
 def _size(space) -> int:
@@ -172,8 +190,9 @@ def _size(space) -> int:
 
 
 def _rows(values, space, name: str, where: str, n: int) -> np.ndarray:
-    """(n, size) numbers of a leaf, or (n,) counted from 0 for a Discrete."""
+    """(n, size) numbers of a leaf, or (n,) counted from 0 for a Discrete, (n, choices) for a MultiDiscrete, (n, *shape) of a picture."""
     from gymnasium.spaces import Discrete
+    from gymnasium.spaces import MultiDiscrete as Several
 
     with unreadable(where, f"numbers in {name!r}"):
         values = np.asarray(values)
@@ -187,6 +206,15 @@ def _rows(values, space, name: str, where: str, n: int) -> np.ndarray:
     if values.shape[1] != _size(space):
         raise BadData(f"{where}: {name!r} has {values.shape[1]} numbers a step where its space {space.shape} has {_size(space)}. "
                       "Write the data set again.")  # fmt: skip
+    if isinstance(space, Several):
+        values = values.astype(np.int64) - space.start.reshape(-1)
+        if (outside := ((values < 0) | (values >= space.nvec.reshape(-1))).any(axis=1)).any():
+            row = int(np.argmax(outside))
+            raise BadData(f"{where}: {name!r}, step {row + 1:,}: {values[row] + space.start.reshape(-1)} is outside its space {space}. "
+                          "Correct it.")  # fmt: skip
+        return values
+    if _image(space):
+        return values.reshape(n, *space.shape).astype(np.uint8)
     return values.astype(np.float32)
 
 
@@ -264,7 +292,8 @@ def _require_chains(log: Episodes) -> None:
     for now, after in (("obs", "next_obs"), ("mask", "next_mask")):
         if getattr(log, now) is None:
             continue
-        differ = (getattr(log, after)[rows] != getattr(log, now)[rows + 1]).reshape(len(rows), -1).any(axis=1)
+        differ = getattr(log, after)[rows] != getattr(log, now)[rows + 1]
+        differ = differ.any(axis=tuple(range(1, differ.ndim)))
         if differ.any():
             raise BadData(f"{log.source}: {after!r} of row {rows[np.argmax(differ)]:,} is not {now!r} of the row behind it, and Minari keeps "
                           "only one of the two. Write the log as .log.safetensors.")  # fmt: skip
@@ -273,11 +302,17 @@ def _require_chains(log: Episodes) -> None:
 def _gym_spaces(log: Episodes):
     """(its observation space, its action space)."""
     from gymnasium.spaces import Box, Discrete
+    from gymnasium.spaces import MultiDiscrete as Several
 
     from ..write import bounds
 
     seen, acted = log.spec.obs, log.spec.action
-    obs = Discrete(seen.size) if isinstance(seen, Choice) else Box(-np.inf, np.inf, (seen.size,), np.float32)
+    if isinstance(seen, Image):
+        obs = Box(0, seen.peak, (seen.height, seen.width, seen.channels), np.uint8)
+    else:
+        obs = Discrete(seen.size) if isinstance(seen, Choice) else Box(-np.inf, np.inf, (seen.size,), np.float32)
+    if isinstance(acted, MultiDiscrete):
+        return obs, Several(acted.sizes)
     return obs, Discrete(acted.size) if isinstance(acted, Choice) else Box(*bounds(log), dtype=np.float32)
 
 

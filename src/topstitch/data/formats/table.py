@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ...core import Discrete
+from ...core import Discrete, Image, MultiDiscrete
 from ...disk import write_bytes
 from ..episodes import BadData, Episodes
 from .columns import Table
@@ -31,7 +31,7 @@ def read_table(
     log_probability: str | None = None,
     mask: Columns | None = None,
     states: int | None = None,
-    actions: int | None = None,
+    actions: int | Sequence[int] | None = None,
     low=None,
     high=None,
     info: Columns = (),
@@ -43,8 +43,9 @@ def read_table(
     a list, or a wildcard such as `"obs_*"`, which stands for its columns in natural order (obs_2 before obs_10).
 
     * `obs`, numbers in raw units. With `states=N` it is one column of integers 0 … N-1.
-    * `action`: one column of integers is a choice of 0 … `actions`-1 (default: the largest seen + 1); numbers with decimals, or
-      several columns, or any numbers with `low` and `high` given, are a vector between `low` and `high`.
+    * `action`: one column of integers is a choice of 0 … `actions`-1 (default: the largest seen + 1), several columns of integers are as
+      many choices at once (`actions`: a list of numbers, one for each); numbers with decimals, or any numbers with `low` and `high`
+      given, are a vector between `low` and `high`.
     * `reward`: what the action of the same row earned.
     * `episode`: its rows must lie together. Without it the table is one episode, cut where `terminal` or `truncated` says.
     * `time`: numbers or dates, strictly increasing within an episode. Dates become seconds since 1970.
@@ -52,7 +53,7 @@ def read_table(
       `"always"`: every episode ends for good in its last row; or `"never"`: none does. It has to be said.
     * `truncated`: true where the log cut an episode. A row that is both is terminal.
     * `probability` (or its natural logarithm in `log_probability`) with which the logger took `action`, a density for a vector.
-    * `mask`: one true/false column for each action, true where it was allowed.
+    * `mask`: one true/false column for each action, true where it was allowed; for several choices at once, those of all side by side.
     * `info`: further columns to take along.
 
     The last step of a truncated episode is dropped, since what it led to is not in the table; `notes` says how many.
@@ -91,7 +92,7 @@ def read_table(
         seen = _integers(table, at["obs"], states, "state", "states")
     else:
         raise BadData(f"{table.name}: with states={states}, 'obs' must be one column of integers; got {table.roles['obs']}.")
-    if mask is not None and actions is None:
+    if mask is not None and actions is None and len(table.roles["action"]) == 1:
         actions = len(table.roles["mask"])
     acted, choices = _actions(table, table.roles["action"], actions, low, high, notes)
     allowed = None if mask is None else _mask(table, table.roles["mask"], acted, choices)
@@ -114,7 +115,11 @@ def write_table(log: Episodes, path: str | os.PathLike) -> dict[str, Any]:
     """
     from ..write import bounds
 
-    number, discrete = np.repeat(np.arange(len(log)), log.lengths), isinstance(log.spec.action, Discrete)
+    if isinstance(log.spec.obs, Image):
+        raise BadData(
+            f"{log.source}: a table has no place for pictures ({log.spec.obs}). Write the log as .log.safetensors, or for Minari."
+        )
+    number, discrete = np.repeat(np.arange(len(log)), log.lengths), isinstance(log.spec.action, (Discrete, MultiDiscrete))
     named = log.ids is not None and len(np.unique(log.ids)) == len(log)
     columns: dict[str, np.ndarray] = {"episode": log.ids[number] if named else number}
     columns["time"] = np.arange(log.steps) - log.starts[number] if log.time is None else log.time
@@ -134,7 +139,8 @@ def write_table(log: Episodes, path: str | os.PathLike) -> dict[str, Any]:
         put("mask", log.mask)
     if isinstance(log.spec.obs, Discrete):
         roles["states"] = log.spec.obs.size
-    roles |= {"actions": log.spec.action.size} if discrete else dict(zip(("low", "high"), (x.tolist() for x in bounds(log))))
+    many = list(log.spec.action.sizes) if isinstance(log.spec.action, MultiDiscrete) else log.spec.action.size
+    roles |= {"actions": many} if discrete else dict(zip(("low", "high"), (x.tolist() for x in bounds(log))))
     kept = {name if name not in columns and not name.startswith(("obs_", "action_", "mask_")) else f"info_{name}": column
             for name, column in log.info.items()}  # fmt: skip
     roles |= {"info": list(kept)} if kept else {}
@@ -211,20 +217,34 @@ def _integers(table: Table, column: str, size: int | None, what: str, option: st
     return numbers.astype(np.int32)
 
 
-def _actions(table: Table, columns: list[str], actions: int | None, low, high, notes: list[str]) -> tuple[np.ndarray, int | None]:
-    """(the column or matrix, the number of actions or None for a vector)."""
+Members = int | list[int] | None
+
+
+def _actions(
+    table: Table, columns: list[str], actions: int | Sequence[int] | None, low, high, notes: list[str]
+) -> tuple[np.ndarray, Members]:
+    """(the column or matrix, the number of actions: several for several choices at once, None for a vector)."""
     vector = low is not None or high is not None
     if vector and (low is None or high is None):
         raise BadData(f"{table.name}: only one of 'low' and 'high' is given. Give both bounds of the action.")
     if vector and actions is not None:
         raise BadData(f"{table.name}: 'low' and 'high' belong to a vector, 'actions' or a mask to a choice. Give one or the other.")
-    if len(columns) > 1 and actions is not None:
-        raise BadData(f"{table.name}: with a number of actions or a mask, 'action' must be one column of integers; got {columns}.")
-    if len(columns) == 1 and not vector:
+    sizes = [] if actions is None else [actions] if isinstance(actions, (int, np.integer)) else [int(size) for size in actions]
+    if actions is not None and len(sizes) != len(columns):
+        raise BadData(f"{table.name}: 'actions' must be one number for each column of actions, but it is {actions} for {columns}.")
+    if len(columns) > 1 and not vector:
+        cells = [table.numbers(column, action=True) for column in columns]
+        if actions is None and all(cell.dtype.kind == "i" and cell.min() >= 0 for cell in cells):
+            sizes = [int(cell.max()) + 1 for cell in cells]
+            notes.append(f"The columns of actions hold whole numbers, and are taken as {len(columns)} choices at once, of {sizes} members; "
+                         "if they are a vector, give 'low' and 'high'.")  # fmt: skip
+        if sizes:
+            return np.stack([_integers(table, column, size, "action", "actions") for column, size in zip(columns, sizes)], axis=1), sizes
+    elif not vector:
         numbers = table.numbers(columns[0], action=True)
         if actions is not None or numbers.dtype.kind == "i":
-            chosen = _integers(table, columns[0], actions, "action", "actions")
-            return chosen, actions if actions is not None else int(chosen.max()) + 1
+            chosen = _integers(table, columns[0], sizes[0] if sizes else None, "action", "actions")
+            return chosen, sizes[0] if sizes else int(chosen.max()) + 1
         if (numbers == np.floor(numbers)).all():
             notes.append(f"Column {columns[0]!r} holds whole numbers written with decimals, and is taken as a vector; "
                          "if they are choices, give actions=N.")  # fmt: skip
@@ -246,17 +266,18 @@ def _actions(table: Table, columns: list[str], actions: int | None, low, high, n
     return matrix, None
 
 
-def _mask(table: Table, columns: list[str], acted: np.ndarray, actions: int | None) -> np.ndarray:
-    """(rows, actions) bool: what was allowed, which what was done must be."""
+def _mask(table: Table, columns: list[str], acted: np.ndarray, actions: Members) -> np.ndarray:
+    """(rows, actions) bool: what was allowed, which what was done must be. For several choices at once, those of all side by side."""
     if actions is None:
         raise BadData(f"{table.name}: a mask belongs to a choice of actions, but the action is a vector. Leave the mask out.")
-    if len(columns) != actions:
+    if len(columns) != np.sum(actions):
         raise BadData(f"{table.name}: expected one mask column for each of {actions} actions, got {len(columns)}: {columns[:8]}.")
     allowed = np.stack([table.flags(column) for column in columns], axis=1)
-    taken = allowed[np.arange(len(acted)), acted]
+    place = acted.reshape(len(acted), -1) + np.cumsum(actions) - actions  # the columns of what was done
+    taken = np.take_along_axis(allowed, place, axis=1)
     if not taken.all():
-        row = int(np.argmin(taken))
-        table.fail(columns[acted[row]], row, f"action {acted[row]} was taken, but its mask forbids it. "
+        row, choice = (int(i) for i in np.argwhere(~taken)[0])
+        table.fail(columns[place[row, choice]], row, f"action {acted[row]} was taken, but its mask forbids it. "
                    "Correct the mask: what was done was possible.")  # fmt: skip
     return allowed
 

@@ -1,0 +1,119 @@
+"""`topstitch ope`."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from . import Wrong, parse, start_jax
+from .roles import Flat, Json, Roles, read_log, role
+
+ABOUT = """How trained policies would do, estimated from a log alone, with intervals; or why the log cannot say.
+
+The log should hold episodes that the policies did not learn from. Values and the behaviour that estimators
+need are learned from it by folds: those of an episode never come from a model that saw it.
+
+examples:
+  topstitch ope runs/iql --data held-out.parquet --episode stay … --estimators wis,wdr,fqe
+  topstitch ope runs/iql runs/cql --data log.parquet … --behaviour fit --estimators all --confidence 0.9"""
+
+SHORT = ("ips", "snips", "dm", "dr", "switch", "shrunk", "subgaussian")
+FITTED = ("dm", "fqe", "dr", "wdr", "magic")
+LONG = ("is", "wis", "pdis", "wpdis", "clipped", "fqe", "lstdq", "dr", "wdr", "magic", "mrdr", "mwl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, role("RUNS…")]
+    "Folders of runs, or files of single policies."
+    data: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    "The log."
+    estimators: Annotated[str, tyro.conf.arg(metavar="NAME,…")] = "wis,wdr,fqe"
+    "Names with commas, or `all`."
+    discount: Annotated[float | None, tyro.conf.arg(metavar="γ", help_behavior_hint="(default: that of the runs)")] = None
+    "Of rewards, per step."
+    confidence: Annotated[float, tyro.conf.arg(metavar="P")] = 0.95
+    "Of the intervals, which are two-sided."
+    interval: Annotated[Literal["bootstrap", "t", "bca", "hoeffding", "bernstein", "anderson", "truncated", "betting"], role("METHOD")] = (
+        "bootstrap"
+    )
+    "How they are made; the last five are guaranteed, for is and ips, and need --reward-range."
+    reward_range: Annotated[tuple[float, float] | None, role("LOW HIGH")] = None
+    "The least and the most that a step can earn, as known beforehand."
+    behaviour: Annotated[Literal["column", "fit"] | None, role("column|fit")] = None
+    "The logger's probabilities: the log's column (the default where there is one), or estimated from it."
+    folds: Annotated[int, tyro.conf.arg(metavar="N")] = 2
+    "Folds of episodes in which values are learned."
+    steps: Annotated[int, tyro.conf.arg(metavar="N")] = 5000
+    "Updates of fitted Q evaluation, for each fold and policy."
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    out: Annotated[
+        str | None, tyro.conf.arg(metavar="FOLDER", aliases=["-o"], help_behavior_hint="(default: RUNS, if it is one folder)")
+    ] = None
+    "Where estimates.json and estimates.png go."
+    json: Json = False
+    roles: Flat = Roles()  # noqa: RUF009, it is frozen
+    "For tables: which column plays which part."
+
+
+def main(argv: list[str]) -> int:
+    options = parse(Options, argv, command="ope", about=ABOUT)
+    if not options.runs:
+        raise Wrong("Name a folder of runs: topstitch ope runs/iql --data log.parquet …")
+    start_jax()
+    from rich.console import Console
+
+    from .. import ope
+    from ..bench.pictures import forest
+
+    say = Console(file=sys.stderr, highlight=False).print
+    policies, discounts = read_policies(options.runs)
+    if options.discount is None and len(discounts) != 1:
+        found = ", ".join(map(str, sorted(discounts))) or "none"
+        raise Wrong(f"Say with which discount returns are to be estimated (--discount); that of the runs: {found}.")
+    discount = options.discount if options.discount is not None else discounts.pop()
+    log = read_log(options.data, options.roles)
+    names = (LONG if log.lengths.max() > 1 else SHORT) if options.estimators == "all" else tuple(options.estimators.split(","))
+    behaviour = "column"
+    if options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None):
+        fitted = ope.fit_behaviour(log, seed=options.seed)
+        curve = fitted.calibration()
+        say(f"The logger, estimated by {fitted.kind}: a held-out action has log-likelihood {fitted.score:.3f}; probabilities are off by "
+            f"{curve.error:.3f} on average. Intervals leave the error of this fit out.")  # fmt: skip
+        behaviour = fitted.log_prob
+    rule = ope.FQE(discount=discount, steps=options.steps)
+    by_folds = ope.Crossfitted(lambda policy, part: ope.fqe(policy, part, algorithm=rule, seed=options.seed), options.folds, options.seed)
+    long = log.lengths.max() > 1
+    if long and set(names) & {*FITTED}:
+        say(f"Fitted Q evaluation: {options.steps:,} updates in each of {options.folds} folds, for {len(policies)} policies.")
+    found = ope.estimate(
+        policies, log, names, discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
+        reward_range=options.reward_range, seed=options.seed, values=dict.fromkeys(FITTED, by_folds) if long else None,
+    )  # fmt: skip
+    out = Path(options.out or (options.runs[0] if len(options.runs) == 1 and Path(options.runs[0]).is_dir() else "ope"))
+    text = found.to_json(out / "estimates.json")
+    forest(out / "estimates.png", json.loads(text))
+    print(text if options.json else found)
+    say(f"{out / 'estimates.json'} and {out / 'estimates.png'} are written.", soft_wrap=True)
+    return 0
+
+
+def read_policies(places: tuple[str, ...]) -> tuple[dict, set[float]]:
+    """(policies by name, the discounts that their algorithms had)."""
+    from ..runs import load_runs, name_of
+    from ..store import load_policy
+
+    policies, discounts = {}, set()
+    for place in places:
+        if not Path(place).is_dir():
+            policies[place] = load_policy(place)
+            continue
+        for i, run in enumerate(load_runs(place)):
+            name = f"{name_of(run.algorithm).split(':')[-1]} seed {run.seed}"
+            policies[name if len(places) == 1 and name not in policies else f"{place} {i}"] = run.policy
+            if hasattr(run.algorithm, "discount"):
+                discounts.add(float(run.algorithm.discount))
+    return policies, discounts
