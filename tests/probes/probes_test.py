@@ -26,7 +26,7 @@ OWN = {
     "edac": dict(hidden=(32, 32), actor_lr=3e-3),
     "decision_transformer": dict(context=2, longest=2, warmup=20, scale=1.0, dropout=0.0),
     "trajectory_transformer": dict(
-        lr=1e-2, heads=2, window=2, context=2, horizon=2, beam=16, expand=4, bins=16, tail=0.02, warmup=20, dropout=0.0
+        lr=1e-2, heads=2, window=2, context=2, horizon=2, beam=16, expand=4, bins=16, tail=0.02, warmup=20, dropout=0.0, steps=250
     ),
     "sac_rnd": dict(hidden=(32, 32), embedding=8, novelty_steps=300, novelty_lr=3e-3, actor_novelty=0.2, critic_novelty=0.2),
     "rem": dict(heads=8),

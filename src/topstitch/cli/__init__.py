@@ -10,6 +10,7 @@ COMMANDS = {
     "finetune": "go on from offline runs by acting in an environment",
     "evaluate": "let trained policies act in a Gymnasium environment",
     "ope": "how policies would do, estimated from a log, with intervals",
+    "select": "rank policies by a log, without an environment",
     "bench": "named tasks: data, settings and numbers to stand beside",
     "collect": "let a policy act in an environment, and keep the log",
     "algorithms": "what there is to choose from, with sources",

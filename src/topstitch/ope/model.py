@@ -58,7 +58,10 @@ def tabular(policy: Policy, log: Episodes, *, discount: float, most_left_out: fl
     kept = wanted * seen
     share = kept.sum(axis=1, keepdims=True)
     able = np.where(share > 0, kept / np.where(share > 0, share, 1), said.behaviour)
-    visits = said.mdp.occupancy(able, discount).sum(axis=1)
+    try:
+        visits = said.mdp.occupancy(able, discount).sum(axis=1)
+    except ValueError as reason:  # where few episodes passed, the world of a log may hold a cycle without an end
+        raise Refused(f"In the world that the log describes, {reason}") from None
     left_out = float(visits @ (1 - share[:, 0]) / visits.sum())
     if left_out > most_left_out:
         raise Refused(f"{left_out:.1%} of the policy's decisions are actions that were never logged in those states (at most {most_left_out:.0%} "

@@ -1,0 +1,156 @@
+"""`topstitch select`."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from . import Wrong, parse, start_jax
+from .ope import read_policies
+from .roles import Flat, Json, Roles, read_log, role
+
+ABOUT = """Rank policies by a log, without an environment: by several scores side by side, as none is right on every task.
+
+The log should hold episodes that the policies did not learn from. What ranks first is not what it is estimated to be
+worth: of many, the luckiest looks best. Estimate the chosen one again, by episodes that did not choose it.
+
+example:
+  topstitch select runs/iql runs/cql --data held-out.parquet --episode stay … --by wdr"""
+
+SCORES = {
+    "fqe": "estimate by fitted Q evaluation",
+    "wdr": "weighted doubly robust estimate",
+    "lower": "lower end of that one's interval",
+    "mwl": "estimate by marginal weights",
+    "td": "error of one step of the fitted Q, the least first",
+    "bvft": "loss in the tournament of the fitted Qs, the least first",
+}
+LEAST_FIRST = ("td", "bvft")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional, role("RUNS…")]
+    "Folders of runs, or files of single policies."
+    data: Annotated[str, tyro.conf.arg(metavar="FILE")]
+    "The log."
+    by: Annotated[str, tyro.conf.arg(metavar="SCORE")] = "fqe"
+    "What decides: fqe, wdr, lower, mwl, td or bvft."
+    discount: Annotated[float | None, tyro.conf.arg(metavar="γ", help_behavior_hint="(default: that of the runs)")] = None
+    "Of rewards, per step."
+    confidence: Annotated[float, tyro.conf.arg(metavar="P")] = 0.95
+    "Of the lower end, one-sided."
+    steps: Annotated[int, tyro.conf.arg(metavar="N")] = 5000
+    "Updates of fitted Q evaluation, in each of two folds, for each policy."
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    out: Annotated[str | None, tyro.conf.arg(metavar="FILE", aliases=["-o"], help_behavior_hint="")] = None
+    "Also write the table as JSON."
+    json: Json = False
+    roles: Flat = Roles()  # noqa: RUF009, it is frozen
+    "For tables: which column plays which part."
+
+
+def main(argv: list[str]) -> int:
+    options = parse(Options, argv, command="select", about=ABOUT)
+    if not options.runs:
+        raise Wrong("Name folders of runs: topstitch select runs/iql runs/cql --data log.parquet …")
+    if options.by not in SCORES:
+        raise Wrong(f"There is no score {options.by!r}. There are: {', '.join(SCORES)}.")
+    start_jax()
+    from rich.console import Console
+
+    from ..disk import plain, write_json
+
+    policies, discounts = read_policies(options.runs)
+    if options.discount is None and len(discounts) != 1:
+        raise Wrong(f"Say with which discount returns are to be estimated (--discount); that of the runs: {sorted(discounts) or 'none'}.")
+    discount = options.discount if options.discount is not None else discounts.pop()
+    log = read_log(options.data, options.roles)
+    say = Console(file=sys.stderr, highlight=False).print
+    say(f"{len(policies)} policies, {len(log):,} episodes")
+    rows, remarks = ranked(policies, log, discount, options)
+    found = {"data": options.data, "discount": discount, "by": options.by, "policies": rows, "remarks": remarks + watched(options.runs)}
+    if options.out:
+        write_json(options.out, plain(found))
+    print(json.dumps(plain(found), indent=1)) if options.json else show(found)
+    return 0
+
+
+def ranked(policies: dict, log, discount: float, options: Options) -> tuple[list[dict], list[str]]:
+    """(a row for each policy with all scores, the best first; why scores are missing)."""
+    from .. import ope
+    from ..ope.select import bvft, claims, td_error
+
+    rule = ope.FQE(discount=discount, steps=options.steps)
+    learned, remarks, values = ope.Crossfitted(lambda policy, part: ope.fqe(policy, part, algorithm=rule), seed=options.seed), [], {}
+    for name, policy in policies.items():
+        try:
+            values[name] = learned(policy, log)
+        except ope.Refused as reason:
+            remarks.append(f"{name}: {reason}")
+    level = 2 * options.confidence - 1  # the lower end of a two-sided interval at this level is one-sided at `confidence`
+    given = {name: dict.fromkeys(("fqe", "wdr"), found) for name, found in values.items()}
+    names = ("fqe", "wdr", "mwl") if log.log_prob is not None else ("fqe", "mwl")
+    rows = {name: dict.fromkeys(SCORES) | {"policy": name} for name in policies}
+    for name in values:
+        for one in ope.estimate(
+            {name: policies[name]}, log, names, discount=discount, confidence=level, values=given[name], seed=options.seed
+        ):
+            if one.refused:
+                remarks.append(f"{name}, {one.name}: {one.refused}")
+                continue
+            rows[name][one.name] = one.value
+            if one.name == "wdr":
+                rows[name]["lower"] = one.low
+    if log.log_prob is None:
+        remarks.append("The log has no probabilities of its actions, so wdr is missing.")
+    if len(values) > 1:
+        said = claims(log, list(values.values()), discount=discount)
+        for name, td, loss in zip(values, td_error(said), bvft(said)):
+            rows[name] |= {"td": float(td), "bvft": float(loss)}
+    sign = 1 if options.by in LEAST_FIRST else -1
+    worst = float("inf")
+    return sorted(rows.values(), key=lambda row: worst if row[options.by] is None else sign * row[options.by]), remarks
+
+
+def watched(places: tuple[str, ...]) -> list[str]:
+    """What the curves of conservative runs say of too much and too little learning."""
+    from ..ope import Refused
+    from ..ope.select import workflow
+    from ..runs import load_runs, name_of
+
+    said = []
+    for place in places:
+        path = Path(place) / "metrics.jsonl"
+        if not path.is_file():
+            continue
+        for i, run in enumerate(load_runs(place)):
+            if "cql" not in name_of(run.algorithm):
+                continue
+            try:
+                found = workflow(path, run=i)
+            except Refused as reason:
+                said.append(f"{place}, seed {run.seed}: {reason}")
+            else:
+                said.append(f"{place}, seed {run.seed}: {found.verdict}. {found.reason} {found.remedy}")
+    return said
+
+
+def show(found: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("policy", box=None, header_style="bold", pad_edge=False)
+    for name in SCORES:
+        shown.add_column(f"{name} ↓" if name == found["by"] else name, justify="right")
+    for row in found["policies"]:
+        shown.add_row(row["policy"], *("–" if row[name] is None else f"{row[name]:.4g}" for name in SCORES))
+    console = Console(highlight=False)
+    console.print(shown)
+    for name, what in SCORES.items():
+        console.print(f"[dim]{name:>5}  {what}[/]")
+    for remark in found["remarks"]:
+        console.print(f"· {remark}", markup=False)

@@ -1,0 +1,68 @@
+"""topstitch ope and topstitch select."""
+
+import json
+
+import numpy as np
+import pytest
+
+ROLES = ["--episode", "stay", "--time", "hour", "--obs", "obs_*", "--action", "dose", "--reward", "reward", "--terminal", "died"]
+QUICK = ["--steps", "20"]
+
+
+@pytest.fixture
+def judged(train, here):
+    """Two runs of imitation, and known.csv: 100 episodes of 3 steps under a fair coin that is paid for."""
+    assert train("bc", "choices.csv", "-o", "runs", "--seeds", "2")[0] == 0
+    rng = np.random.default_rng(1)
+    rows = []
+    for i in range(300):
+        seen, dose = ",".join(f"{x:.3f}" for x in rng.normal(size=4)), rng.integers(2)
+        rows.append(f"{i // 3},{i % 3},{seen},{dose},{dose + rng.normal() / 10:.3f},{int(i % 3 == 2)},0.5")
+    (here / "known.csv").write_text("\n".join(["stay,hour,obs_a,obs_b,obs_c,obs_d,dose,reward,died,p", *rows]) + "\n")
+    return ["runs", "--data", "known.csv", *ROLES, "--probability", "p", "--discount", "0.9", *QUICK]
+
+
+def test_estimates_are_printed_drawn_and_kept(topstitch, judged, here):
+    code, out, err = topstitch("ope", *judged, "--estimators", "is,wis,wdr,fqe", "--json")
+    found = json.loads(out)
+    assert code == 0 and "estimates.png" in err
+    assert json.loads((here / "runs/estimates.json").read_text()) == found
+    assert (here / "runs/estimates.png").read_bytes()[:4] == b"\x89PNG"
+    rows = {(row["policy"], row["name"]): row for row in found["estimates"]}
+    assert len(rows) == 8 and all(row["refused"] is None for row in rows.values())
+    # a policy near a fair coin earns about half of 1 + 0.9 + 0.81
+    assert all(abs(rows[policy, "wis"]["value"] - 1.36) < 0.4 for policy in ("bc seed 0", "bc seed 1"))
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows.values())
+
+
+def test_all_estimators_answer_or_say_why(topstitch, judged):
+    code, out, _ = topstitch("ope", *judged, "--estimators", "all", "--behaviour", "fit")
+    assert code == 0
+    assert all(f"  {name} " in out for name in ("is", "pdis", "clipped", "lstdq", "mrdr", "mwl"))
+
+
+def test_too_little_is_refused_in_words(topstitch, judged):
+    code, out, err = topstitch("ope", "runs", "--data", "choices.csv", *ROLES, "--discount", "0.9", "--estimators", "wis")
+    assert code == 0 and "refused" in out and "effective sample" in out
+    assert "The logger, estimated by" in err
+
+
+def test_what_cannot_be_meant(topstitch, judged):
+    assert topstitch("ope", "--data", "known.csv")[0] == 2
+    code, _, err = topstitch("ope", "runs", "--data", "known.csv", *ROLES)
+    assert code == 2 and "--discount" in err  # imitation has none
+    code, _, err = topstitch("ope", *judged, "--estimators", "magik")
+    assert code == 1 and "magik" in err
+    code, _, err = topstitch("select", *judged, "--by", "luck")
+    assert code == 2 and "bvft" in err
+
+
+def test_selection_ranks(topstitch, judged, here):
+    code, out, _ = topstitch("select", *judged, "--by", "wdr", "--json", "-o", "ranks.json")
+    found = json.loads(out)
+    assert code == 0 and json.loads((here / "ranks.json").read_text()) == found
+    scores = [row["wdr"] for row in found["policies"]]
+    assert scores == sorted(scores, reverse=True) and all(row["lower"] < row["wdr"] for row in found["policies"])
+    assert all(row[name] is not None for row in found["policies"] for name in ("fqe", "mwl", "td", "bvft"))
+    code, out, _ = topstitch("select", *judged)
+    assert code == 0 and out.splitlines()[0].split()[:2] == ["policy", "fqe"]
