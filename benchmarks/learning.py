@@ -59,7 +59,13 @@ has, averaged over the steps of its own episodes; where the world is known it is
 tell a factor from another, not a decimal. Tasks named after D4RL's are collected with other policies in today's environments, and
 scores are on D4RL's scale only to have a scale: they are not D4RL's numbers. *Updates/s* are those of all seeds together on a machine
 that did other work too; speed is measured in [speed.md](speed.md). Where a belief still rises at the end of its picture, learning was not
-finished (CartPole and Pendulum at 20,000 updates), and what is said of beliefs there is said of that moment."""
+finished (CartPole and Pendulum at 20,000 updates), and what is said of beliefs there is said of that moment.
+
+Hopper and the point maze have nets of two layers of 128 and 30,000 updates, where publications have 256 and a million; each table says so. What
+that does not show: in the point maze nobody reaches the goal, so nothing is decided there. On hopper-medium-expert methods that weight or
+constrain imitation are below plain imitation, and it is the weights: after 20,000 updates and two seeds, IQL without them (β = 0,
+observations standardised) scores 40 and 66, with them (β = 3) 1.3 and 1.3, or 12 and 10 where observations are as they are. Values that are not
+settled yet weight the wrong actions."""
 
 NAIVE = ("dqn", "td3", "sac")
 CAUTIOUS_VALUES = ("cql", "discrete_cql")
@@ -204,7 +210,8 @@ def offline(rows: Sequence[dict]) -> list[Finding]:
         text = f"`{row['algorithm']}` on {row['task']}: {said(row['mean'])} {how} `bc`, {said(base['mean'])}"
         good = row["mean"] > base["mean"] if task in MIXED else not (apart and row["mean"] < base["mean"])
         ceiling = (most := top(rows, row["task"])) - 0.02 * abs(most)
-        best = min(row["mean"], base["mean"]) >= ceiling  # nothing left to gain
+        alike = all(r["mean"] == most for r in rows if r["task"] == row["task"])
+        best = min(row["mean"], base["mean"]) >= ceiling and not alike  # nothing left to gain
         found.append(Finding(text, True if good or best else False if apart else None))
     return found
 
