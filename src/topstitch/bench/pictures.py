@@ -47,7 +47,7 @@ def curves(path: str | Path, results: Sequence[dict]) -> None:
     """
     first, other = results[0], iter(OTHERS * 10)
     with panels(path, (1.0, 1.0), (10.0, 4.4)) as (figure, (left, right)):
-        highest = 0.0
+        highest = lowest = 0.0
         for result in results:
             colour = COLOURS.get(result["algorithm"]) or next(other)
             step = [point["step"] for point in result["curve"]]
@@ -55,7 +55,8 @@ def curves(path: str | Path, results: Sequence[dict]) -> None:
             believes = [point["believes"] for point in result["curve"] if point["believes"] is not None]
             if believes:
                 when = [point["step"] for point in result["curve"] if point["believes"] is not None]
-                highest = max([highest, *(abs(b) for row in believes for b in row if b is not None)])
+                said_of = [b for row in believes for b in row if b is not None]
+                highest, lowest = max([highest, *map(abs, said_of)]), min([lowest, *said_of])
                 lines(right, when, believes, colour, result["algorithm"])
         if (score := first["data"]["score"]) is not None:
             left.axhline(score, color=INK, lw=1, ls="--", zorder=1)
@@ -69,6 +70,7 @@ def curves(path: str | Path, results: Sequence[dict]) -> None:
             right.annotate("what the log earned", (0, known[0]), **said)
             if highest > 8 * (scale := max(1e-9, *map(abs, known))):
                 right.set_yscale("symlog", linthresh=2 * scale)
+                right.set_ylim(bottom=min(1.2 * lowest, -0.2 * scale))
         left.set_title("How well it does", loc="left", fontweight="bold")
         left.set_ylabel(first["unit"])
         right.set_title("How well it thinks it does", loc="left", fontweight="bold")
