@@ -111,7 +111,8 @@ def same(a, b, what: str) -> None:
 
 def close(a, b, what: str) -> None:
     for (place, x), y in zip(jax.tree_util.tree_flatten_with_path(a)[0], jax.tree.leaves(b), strict=True):
-        np.testing.assert_allclose(x, y, rtol=2e-3, atol=1e-4, err_msg=f"{what}: {jax.tree_util.keystr(place)}")
+        least = 1e-4 + 1e-5 * float(np.abs(y).max(initial=0)) if np.issubdtype(np.asarray(y).dtype, np.inexact) else 0
+        np.testing.assert_allclose(x, y, rtol=2e-3, atol=least, err_msg=f"{what}: {jax.tree_util.keystr(place)}")
 
 
 def leaves_are_arrays(trial: Trial) -> None:

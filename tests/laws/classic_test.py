@@ -314,7 +314,7 @@ def test_the_recorded_baseline():
     np.testing.assert_allclose(table, [[0.5, 0.2, 0.15, 0.15], [0.25] * 4, [0.1 / 3, 0.1 / 3, 0.9, 0.1 / 3], [0.25] * 4], atol=1e-6)
     np.testing.assert_allclose(SPIBB().prepare(log).baseline, [[0.5, 0.5, 0, 0], [0.25] * 4, [0, 0, 1, 0], [0.25] * 4])
     with pytest.raises(BadData, match="needs the probabilities with which actions were taken"):
-        SPIBB(baseline="recorded").prepare(tiny(Discrete, obs=Discrete))
+        SPIBB(baseline="recorded").prepare(dataclasses.replace(tiny(Discrete, obs=Discrete), log_prob=None))
 
 
 class Trial(NamedTuple):

@@ -11,9 +11,9 @@ import scipy.sparse
 from topstitch.core import Box, Discrete, Spec
 from topstitch.data import Episodes
 from topstitch.nets import Normal, TablePolicy
-from topstitch.ope import fqe
 from topstitch.ope import marginal as m
 from topstitch.ope.dice import DICE, dice
+from topstitch.ope.fqe import lstdq
 from topstitch.ope.table import Refused, Values
 from topstitch.worlds import MDP, empirical, random_mdp, sample
 
@@ -125,7 +125,7 @@ def test_from_a_log_weights_are_exact_in_the_world_that_it_describes(discount):
     assert found.value == pytest.approx(model.performance(policy, discount), rel=1e-5) and found.mass == pytest.approx(1, abs=1e-6)
     assert found.sums.contributions.mean() == pytest.approx(found.value) and found.weights.shape == (log.steps,)
     # the values of that world change nothing that these weights say of it
-    said = fqe.lstdq(POLICY, log, discount=discount, ridge=0.0).values(log)
+    said = lstdq(POLICY, log, discount=discount, ridge=0.0).values(log)
     assert m.estimate(POLICY, log, discount=discount, values=said).value == pytest.approx(found.value, rel=1e-4)
 
 
@@ -223,7 +223,7 @@ def test_with_the_same_features_weights_and_values_say_the_same(features):
     log = vectors(discrete=True)
     how = dict(features=features, degree=3, centres=12, seed=0)
     weighted = m.estimate(LEANING, log, discount=0.9, ridge=1e-9, **how)
-    fitted = fqe.lstdq(LEANING, log, discount=0.9, ridge=1e-9, **how)
+    fitted = lstdq(LEANING, log, discount=0.9, ridge=1e-9, **how)
     assert weighted.value == pytest.approx(float(fitted.estimate(log)[0]), rel=1e-4)
     assert weighted.mass == pytest.approx(1, abs=1e-4)  # the constant is one of them
     truth = vectors(n=4000, discrete=True, seed=5)
