@@ -103,12 +103,7 @@ class Curve:
         write_json(self.path, self.points)
 
 
-LABELS = {
-    "behaviour": "practice (the recorded clinicians)",
-    "naive": "table, optimal in the model of the log",
-    "cautious": "table, only what was done 20 times or more",
-    "optimum": "the best there is",
-}
+LABELS = {"behaviour": "practice", "naive": "naive table", "cautious": "cautious table", "optimum": "optimum"}
 
 
 def show(known: dict, rows: list[dict]) -> None:
@@ -119,8 +114,8 @@ def show(known: dict, rows: list[dict]) -> None:
     shown.add_column("policy")
     shown.add_column("survival", justify="right")
     shown.add_column("95 % over seeds", justify="right")
-    shown.add_column("its critic believes", justify="right")
-    shown.add_column("estimated from the log, 95 %", justify="right")
+    shown.add_column("believes", justify="right")
+    shown.add_column("by the log, 95 %", justify="right")
     line = lambda name: shown.add_row(f"[dim]{LABELS[name]}[/]", f"{known[name]:.3f}", "", "", "")
     line("behaviour")
     for row in rows:
@@ -134,8 +129,9 @@ def show(known: dict, rows: list[dict]) -> None:
     console = Console(highlight=False)
     console.print()
     console.print(shown)
-    console.print("\nSurvival is exact, computed in the simulation; the policies saw the table only. Estimates are of the first seed, by weighted "
-                  "importance sampling of stays that no policy learned from.")  # fmt: skip
+    console.print("\nSurvival is exact, computed in the simulation; policies saw the log only. Believes: what a critic says of logged actions. By the log: "
+                  "the first seed, estimated by weighted importance sampling of stays that no policy learned from. Tables: the best policy in "
+                  "the model of the log; the cautious one takes only what was done 20 times or more.")  # fmt: skip
     for row in rows:
         if row["estimate"]["refused"]:
             console.print(f"{row['name']} cannot be judged by this log: {row['estimate']['refused']}", markup=False)
