@@ -86,7 +86,9 @@ def page() -> None:
     from topstitch.disk import write_bytes
 
     results = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    text = ["# From offline to online", "", __doc__.split("\n\n")[-1].strip().replace("Beside the runs", "\nBeside the runs", 1), "",
+    about, rlpd = __doc__.split("\n\n")[-1].strip().split(" Beside the runs")
+    about += " Beside the runs" + rlpd if any(result["algorithm"] == "rlpd" for result in results) else ""
+    text = ["# From offline to online", "", about, "",
             "*Before* is the score of the runs that learned from the log alone, *lowest* the least mean score in the first third of acting, "
             "*after* that at the end; means over seeds. A fall by more than a fifth of the way down to the worst score seen in the task is "
             "called a collapse. Made by `benchmarks/finetuning.py`, which has the numbers of updates; settings are in "
