@@ -25,7 +25,7 @@ def environment(game: str) -> Callable[[], Any]:
     """
     gymnasium = gym()
     try:
-        from minatar.gym import register_envs
+        from minatar.gym import register_envs  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError("The games of MinAtar need the package `minatar`: pip install 'topstitch[minatar]'") from error
     if f"MinAtar/{game}-v1" not in gymnasium.registry:
