@@ -321,9 +321,11 @@ PROBES = {
 
 
 def probe_data(name: str, action: type, rows: int = 840, *, obs: type = Box) -> Episodes:
-    """The log of a probe; all have the same number of rows, so that one program serves all. A state is a vector with a single 1, or with `obs=Discrete` its number. A `Box` action says its choice
-    by its sign, ±0.5 give or take 0.3; the bait lies beyond the logged range. A `MultiDiscrete` action is the choice, and another one that
-    does not matter."""
+    """The log of a probe; all have the same number of rows, so that one program serves all.
+
+    A state is a vector with a single 1, or with `obs=Discrete` its number. A `Box` action says its choice by its sign, ±0.5 give or take
+    0.3; the bait lies beyond the logged range. A `MultiDiscrete` action is the choice, and another one that does not matter.
+    """
     probe, rng = PROBES[name], np.random.default_rng(0)
     once = [(*step, i == len(episode) - 1) for episode in probe.episodes for i, step in enumerate(episode)]
     state, done, reward, terminal = (np.array(column) for column in zip(*once * (rows // len(once))))

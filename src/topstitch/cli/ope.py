@@ -70,11 +70,7 @@ def main(argv: list[str]) -> int:
     from ..bench.pictures import forest
 
     say = Console(file=sys.stderr, highlight=False).print
-    policies, discounts = read_policies(options.runs)
-    if options.discount is None and len(discounts) != 1:
-        found = ", ".join(map(str, sorted(discounts))) or "none"
-        raise Wrong(f"Say with which discount returns are to be estimated (--discount); that of the runs: {found}.")
-    discount = options.discount if options.discount is not None else discounts.pop()
+    policies, discount = read_policies(options.runs, options.discount)
     log = read_log(options.data, options.roles)
     names = (LONG if log.lengths.max() > 1 else SHORT) if options.estimators == "all" else tuple(options.estimators.split(","))
     behaviour = "column"
@@ -84,8 +80,7 @@ def main(argv: list[str]) -> int:
         say(f"The logger, estimated by {fitted.kind}: a held-out action has log-likelihood {fitted.score:.3f}; probabilities are off by "
             f"{curve.error:.3f} on average. Intervals leave the error of this fit out.")  # fmt: skip
         behaviour = fitted.log_prob
-    rule = ope.FQE(discount=discount, steps=options.steps)
-    by_folds = ope.Crossfitted(lambda policy, part: ope.fqe(policy, part, algorithm=rule, seed=options.seed), options.folds, options.seed)
+    by_folds = fitted_by_folds(discount, options.steps, options.folds, options.seed)
     long = log.lengths.max() > 1
     if long and set(names) & {*FITTED}:
         say(f"Fitted Q evaluation: {options.steps:,} updates in each of {options.folds} folds, for {len(policies)} policies.")
@@ -101,8 +96,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def read_policies(places: tuple[str, ...]) -> tuple[dict, set[float]]:
-    """(policies by name, the discounts that their algorithms had)."""
+def read_policies(places: tuple[str, ...], discount: float | None) -> tuple[dict, float]:
+    """(policies by name, the discount, which is that of their algorithms if none is given)."""
     from ..runs import load_runs, name_of
     from ..store import load_policy
 
@@ -116,4 +111,15 @@ def read_policies(places: tuple[str, ...]) -> tuple[dict, set[float]]:
             policies[name if len(places) == 1 and name not in policies else f"{place} {i}"] = run.policy
             if hasattr(run.algorithm, "discount"):
                 discounts.add(float(run.algorithm.discount))
-    return policies, discounts
+    if discount is None and len(discounts) != 1:
+        found = ", ".join(map(str, sorted(discounts))) or "none"
+        raise Wrong(f"Say with which discount returns are to be estimated (--discount); that of the runs: {found}.")
+    return policies, discounts.pop() if discount is None else discount
+
+
+def fitted_by_folds(discount: float, steps: int, folds: int, seed: int):
+    """Fitted Q evaluation, as `estimate` takes it."""
+    from .. import ope
+
+    rule = ope.FQE(discount=discount, steps=steps)
+    return ope.Crossfitted(lambda policy, part: ope.fqe(policy, part, algorithm=rule, seed=seed), folds, seed)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from . import Wrong, parse, start_jax
-from .ope import read_policies
+from .ope import fitted_by_folds, read_policies
 from .roles import Flat, Json, Roles, read_log, role
 
 ABOUT = """Rank policies by a log, without an environment: by several scores side by side, as none is right on every task.
@@ -64,10 +64,7 @@ def main(argv: list[str]) -> int:
 
     from ..disk import plain, write_json
 
-    policies, discounts = read_policies(options.runs)
-    if options.discount is None and len(discounts) != 1:
-        raise Wrong(f"Say with which discount returns are to be estimated (--discount); that of the runs: {sorted(discounts) or 'none'}.")
-    discount = options.discount if options.discount is not None else discounts.pop()
+    policies, discount = read_policies(options.runs, options.discount)
     log = read_log(options.data, options.roles)
     say = Console(file=sys.stderr, highlight=False).print
     say(f"{len(policies)} policies, {len(log):,} episodes")
@@ -84,8 +81,7 @@ def ranked(policies: dict, log, discount: float, options: Options) -> tuple[list
     from .. import ope
     from ..ope.select import bvft, claims, td_error
 
-    rule = ope.FQE(discount=discount, steps=options.steps)
-    learned, remarks, values = ope.Crossfitted(lambda policy, part: ope.fqe(policy, part, algorithm=rule), seed=options.seed), [], {}
+    learned, remarks, values = fitted_by_folds(discount, options.steps, 2, options.seed), [], {}
     for name, policy in policies.items():
         try:
             values[name] = learned(policy, log)

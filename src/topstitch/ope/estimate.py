@@ -44,9 +44,8 @@ ESTIMATORS: dict[str, Callable[[Table], Sums]] = {
     "model": direct,
 }
 "Name -> estimator of one padded table. The five from `ips` on are for episodes of one step, the last four are `dm` with values of their own."
-MARGINAL: dict[str, marginal.Method] = {"mwl": "mwl", "bestdice": "bestdice", "dualdice": "dualdice", "gradientdice": "gradientdice",
-                                        "gendice": "gendice", "state": "state"}  # fmt: skip
-"Name -> how weights of single steps are found that turn the logger's visits into the policy's: `marginal.ratios`."
+MARGINAL: tuple[marginal.Method, ...] = ("mwl", "bestdice", "dualdice", "gradientdice", "gendice", "state")
+"Names of ways to find weights of single steps that turn the logger's visits into the policy's: `marginal.ratios`."
 
 LEARNED: dict[str, Callable[..., Any]] = {
     "fqe": lambda policy, log, discount, seed: fqe(policy, log, algorithm=FQE(discount=discount), seed=seed),
@@ -175,7 +174,8 @@ def estimate(
     rows = []
     for name, policy in named(policies).items():
         mine = values.get(name, values) if isinstance(values, Mapping) else values
-        mine = dict(mine) if isinstance(mine, Mapping) else dict.fromkeys(VALUED - {*LEARNED}, usual if mine is None else mine)
+        if not isinstance(mine, Mapping):
+            mine = {} if mine is None else dict.fromkeys(VALUED - {*LEARNED}, mine)
         mine = dict.fromkeys(VALUED, usual) | learned | mine
         rows += _of_policy(name, policy, log, estimators, base, behaviour, mine, how)
     earned = mean_of(returns(base))
@@ -287,7 +287,7 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
             raise Refused("there is only one episode: nothing is known of how others would differ. Give several.")
         if kind in MARGINAL:
             given = None if isinstance(behaviour, str) else behaviour
-            found = marginal.estimate(policy, log, discount=gamma, method=MARGINAL[kind], behaviour=given, seed=how.seed)
+            found = marginal.estimate(policy, log, discount=gamma, method=kind, behaviour=given, seed=how.seed)
             low, high = how.interval(kind, found.sums, base)
             notes = [f"the log can tell of {found.mass:.1%} of the policy's visits."] if abs(found.mass - 1) > 0.01 else []
             return Estimate(kind, found.value, low, high, how.method, np.nan, {"mass": found.mass, "notes": notes}, None, name)
