@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core import Box, Discrete, Image, MultiDiscrete, Policy, Spec
+from .codec import Codec
 from .device import Batch, Transitions, Windows
 from .view import Affine, View
 
@@ -55,6 +56,8 @@ class Episodes:
     source: str = "arrays"
     notes: tuple[str, ...] = ()
     "What the reader did that its user should know."
+    codec: Codec | None = None
+    "Of an imported table: what its columns and the members of its actions are called, and how they were encoded."
 
     def __post_init__(self):
         n = len(self.reward)
@@ -113,6 +116,25 @@ class Episodes:
         return len(self.reward)
 
     @property
+    def obs_names(self) -> tuple[str, ...]:
+        """One for each dimension of a vector; ("state",) for a `Discrete`, ("picture",) for an `Image`."""
+        if self.codec is not None:
+            return self.codec.obs_names
+        if isinstance(self.spec.obs, Box):
+            return tuple(f"obs_{j}" for j in range(self.spec.obs.size))
+        return ("state",) if isinstance(self.spec.obs, Discrete) else ("picture",)
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """One for each member of a `Discrete`, else one for each dimension or choice."""
+        if self.codec is not None:
+            return self.codec.action_names
+        space = self.spec.action
+        if isinstance(space, Discrete):
+            return tuple(map(str, range(space.size)))
+        return tuple(f"action_{j}" for j in range(len(space.sizes) if isinstance(space, MultiDiscrete) else space.size))
+
+    @property
     def starts(self) -> np.ndarray:
         return np.concatenate([[0], self.stops[:-1]])
 
@@ -144,13 +166,15 @@ class Episodes:
         return f"Episodes({len(self):,} episodes, {self.steps:,} steps, {self.spec}, source={self.source!r})"
 
     def fingerprint(self) -> str:
-        """A hash of everything that learning can see: columns, episode bounds, spaces and view."""
+        """A hash of everything that learning can see, columns, episode bounds, spaces and view, and of the codec, which policies keep."""
         digest = hashlib.sha256(repr(self.spec).encode())
         scales = [s for a in (self.view.obs, self.view.action, self.view.reward) if a is not None for s in (a.shift, a.scale)]
         for name, column in [*self.columns().items(), ("stops", self.stops), *((f"view{i}", s) for i, s in enumerate(scales))]:
             column = np.ascontiguousarray(column)
             digest.update(f"{name} {column.dtype.str} {column.shape}".encode())
             digest.update(column.view(np.uint8) if column.dtype != object else repr(column.tolist()).encode())
+        if self.codec is not None:
+            digest.update(repr(self.codec).encode())
         return digest.hexdigest()[:16]
 
     # parts ----------------------------------------------------------------------------------------------------------
@@ -186,6 +210,7 @@ class Episodes:
             for what, a, b in (
                 ("spaces", first.spec, log.spec),
                 ("columns", sorted(first.columns()), sorted(log.columns())),
+                ("words", first.codec, log.codec),
                 ("view", [np.asarray(x).tolist() for x in jax.tree.leaves(first.view)], [np.asarray(x).tolist() for x in jax.tree.leaves(log.view)]),
             ):  # fmt: skip
                 if a != b:

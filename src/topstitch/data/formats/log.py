@@ -8,6 +8,7 @@ import numpy as np
 
 from ...core import Box, Discrete, Image, MultiDiscrete, Spec
 from ...disk import BadFile, read, write
+from ..codec import Codec
 from ..episodes import BadData, Episodes
 from ..view import Affine, View
 from . import existing
@@ -26,7 +27,8 @@ def write_log(path: str | os.PathLike, log: Episodes) -> None:
         ids = [x.item() if isinstance(x, np.generic) else x for x in log.ids]
     space = lambda kind: [type(kind).__name__, *dataclasses.astuple(kind)]
     spec = {"obs": space(log.spec.obs), "action": space(log.spec.action)}
-    write(path, "log", arrays, {"spec": spec, "ids": ids, "source": log.source, "notes": list(log.notes), "words": words})
+    header = {"spec": spec, "ids": ids, "source": log.source, "notes": list(log.notes), "words": words}
+    write(path, "log", arrays, header | ({} if log.codec is None else {"codec": log.codec.plain()}))
 
 
 def read_log(path: str | os.PathLike) -> Episodes:
@@ -40,11 +42,12 @@ def read_log(path: str | os.PathLike) -> Episodes:
         info = {name.removeprefix("info/"): arrays.pop(name) for name in list(arrays) if name.startswith("info/")}
         parts = {name: Affine(arrays.pop(f"view/{name}/shift"), arrays.pop(f"view/{name}/scale")) for name in _seen(arrays)}
         ids, notes = content["ids"], tuple(map(str, content["notes"]))
+        codec = None if content.get("codec") is None else Codec.of(content["codec"])
         known = {field.name for field in dataclasses.fields(Episodes)}
         if unknown := set(arrays) - known:
             raise BadFile(f"{path} has columns that a log does not have: {sorted(unknown)}.")
         return Episodes(
-            spec, **arrays, ids=None if ids is None else np.asarray(ids), info=info, view=View(**parts), source=str(content["source"]), notes=notes
+            spec, **arrays, ids=None if ids is None else np.asarray(ids), info=info, view=View(**parts), source=str(content["source"]), notes=notes, codec=codec
         )  # fmt: skip
     except (BadFile, KeyError, TypeError, ValueError) as error:
         if isinstance(error, BadData):
