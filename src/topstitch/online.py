@@ -186,7 +186,8 @@ def live(
     folder, now, own, kept, make = None if out is None else Path(out), None, list[Listener](), [], gym_maker(env)
     with contextlib.ExitStack() as after:
         worlds = [after.enter_context(contextlib.closing(make())) for _ in runs]
-        lives = [Life(world, units, algorithm, seed, acting, acting.warmup + steps) for world, (_, seed) in zip(worlds, runs)]
+        timed = log is not None and log.duration is not None
+        lives = [Life(world, units, algorithm, seed, acting, acting.warmup + steps, timed) for world, (_, seed) in zip(worlds, runs)]
         logged = None if log is None else algorithm.prepare(log)
         for life in lives:
             require_fit(units.policy(random_policy(life.world)), life.world)
@@ -274,13 +275,15 @@ class Life:
     tells (`returns`, `next_action`), they get there with the end of theirs, or with that of the warm-up.
     """
 
-    def __init__(self, world, units: Units, algorithm: Algorithm, seed: int, acting: Acting, total: int):
+    def __init__(self, world, units: Units, algorithm: Algorithm, seed: int, acting: Acting, total: int, timed: bool = False):
         self.world, self.units, self.prepare, self.seed, self.chunk = world, units, algorithm.prepare, seed, acting.block
         column = lambda kind: np.zeros((total, *row(kind).shape), row(kind).dtype)
         spec = units.spec
         self.seen = {"obs": column(spec.obs), "action": column(spec.action), "reward": np.zeros(total, np.float32),
                      "terminal": np.zeros(total, bool), "next_obs": column(spec.obs), "log_prob": np.zeros(total, np.float32),
                      "ends": np.zeros(total, bool)}  # fmt: skip
+        if timed:  # as the log is that these rows are mixed with
+            self.seen["duration"] = np.ones(total, np.float32)
         stages = algorithm.stages()
         self.stage, self.stage_name = len(stages) - 1, stages[-1].name
         self.steps, self.pushed, self.obs, self.reward, self.carry, self.fresh = 0, 0, None, np.float32(0), None, True

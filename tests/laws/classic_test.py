@@ -196,7 +196,7 @@ def test_least_squares_with_one_hot_features_is_exact_evaluation(covered):
     pair = lambda obs, probs: (jax.nn.one_hot(obs, 5)[:, :, None] * probs[:, None, :]).reshape(len(obs), -1)
     phi = pair(rows.obs, jax.nn.one_hot(rows.action, 3))
     next_phi = (1 - rows.terminal)[:, None] * pair(rows.next_obs, jnp.asarray(policy, jnp.float32)[rows.next_obs])
-    w = ops.lstd(phi, next_phi, rows.reward, DISCOUNT, 1e-9).reshape(5, 3)
+    w = ops.lstd(phi, DISCOUNT * next_phi, rows.reward, 1e-9).reshape(5, 3)
     np.testing.assert_allclose(w[LIVE], said.mdp.value(policy, DISCOUNT).q[LIVE], atol=1e-4)
 
 
@@ -207,7 +207,7 @@ def test_least_squares_is_the_projected_fixed_point(seed, k):
     rng = np.random.default_rng(seed)
     phi, next_phi = rng.normal(size=(2, 40, k)).astype("f4")
     reward = rng.normal(size=40).astype("f4")
-    w = np.asarray(ops.lstd(jnp.asarray(phi), jnp.asarray(0.3 * next_phi), jnp.asarray(reward), 0.9))
+    w = np.asarray(ops.lstd(jnp.asarray(phi), jnp.asarray(0.9 * 0.3 * next_phi), jnp.asarray(reward)))
     error = reward + 0.9 * 0.3 * next_phi @ w - phi @ w
     np.testing.assert_allclose(phi.T @ error / 40, 0, atol=1e-4 * (1 + np.abs(w).max()))
 

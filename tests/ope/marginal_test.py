@@ -31,7 +31,7 @@ def population(mdp: MDP, policy, data, discount, *, behaviour=None) -> tuple[m.F
     policy = mdp.checked(policy)
     s, a, z = np.nonzero(move * data[:, :, None])
     share = data[s, a] * move[s, a, z]
-    on = 1.0 * ~np.asarray(mdp.terminal)[z]
+    on = discount * ~np.asarray(mdp.terminal)[z]
     begin = np.asarray(mdp.start, np.float64) / np.asarray(mdp.start, np.float64).sum()
     if behaviour is not None:
         on = on * (policy / behaviour)[s, a]
@@ -61,7 +61,7 @@ def test_gendice_is_at_the_least_of_its_objective_where_the_flow_cannot_add_up()
 
     def objective(alpha):  # the χ² divergence of what arrives from what is said to be there, pair by pair, and the penalty
         mass = flow.share * (phi @ alpha)
-        there, arrives = phi.T @ mass, 0.1 * flow.start + 0.9 * then.T @ mass
+        there, arrives = phi.T @ mass, 0.1 * flow.start + then.T @ mass
         return ((arrives - there) ** 2 / there).sum() + 0.5 * (mass @ flow.normal - 1) ** 2
 
     found = m.solve(flow, "gendice")

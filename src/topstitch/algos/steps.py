@@ -40,7 +40,7 @@ def q_step(state: QState, batch, *, discount, target_rate, double: bool, optimis
     """
     chooser = state.critic.model if double else state.target
     best = nets.greedy(chooser.every(batch.next_obs)[0], batch.next_mask).mode()
-    goal = ops.td_target(batch.reward, batch.terminal, state.target(batch.next_obs, best)[0], discount)
+    goal = ops.td_target(batch.reward, batch.terminal, state.target(batch.next_obs, best)[0], batch.discount(discount))
 
     def loss(q):
         every = q.every(batch.obs)[0]
@@ -102,7 +102,7 @@ def soft_step(
     the critics: what CQL and COMBO are. `actor_penalty(action) -> (scalar, metrics)` is added to that of the actor.
     """
     temperature = jnp.exp(state.log_temperature.model)
-    goal = ops.td_target(batch.reward, batch.terminal, next_value, discount)
+    goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(discount))
 
     def critic_loss(q):
         taken = q(batch.obs, batch.action)
@@ -234,7 +234,7 @@ def implicit_step(state: Implicit, batch, *, expectile, discount, target_rate, o
         return loss, {"value/loss": loss}
 
     value, v_info = state.value.descend(value_loss, optimiser)
-    goal = ops.td_target(batch.reward, batch.terminal, value(batch.next_obs), discount)
+    goal = ops.td_target(batch.reward, batch.terminal, value(batch.next_obs), batch.discount(discount))
     critic, q_info = fit_critics(state.critic, batch, goal, optimiser)
     target = polyak(state.target, critic.model, target_rate)
     return Implicit(value, critic, target), q - value(batch.obs), v_info | q_info
@@ -274,7 +274,7 @@ def steady_step(
     `actor_loss(action, q) -> (scalar, metrics)` is told the actor's actions and what each critic says of them, (critics, n).
     Fujimoto et al. 2018, https://arxiv.org/abs/1802.09477.
     """
-    goal = ops.td_target(batch.reward, batch.terminal, next_value, discount)
+    goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(discount))
 
     def critic_loss(q):
         taken = q(batch.obs, batch.action)
@@ -354,8 +354,9 @@ def refill(algorithm, state, data, judge: Callable, *, step, key):
 
     def dream():
         start, go = jax.random.split(key)
-        obs, how = data.draw(algorithm.rollouts, key=start).obs, dict(horizon=algorithm.horizon, termination=algorithm.termination)
-        return state.imagined.push(*imagine(state.dynamics, state.agent.actor.model, obs, **how, view=data.view, judge=judge, key=go))
+        rows, how = data.draw(algorithm.rollouts, key=start), dict(horizon=algorithm.horizon, termination=algorithm.termination)
+        how |= dict(view=data.view, judge=judge, duration=rows.duration)  # a step takes as long as the logged one that its rollout began at
+        return state.imagined.push(*imagine(state.dynamics, state.agent.actor.model, rows.obs, **how, key=go))
 
     imagined = jax.lax.cond(step % algorithm.every == 0, dream, lambda: state.imagined)
     return dataclasses.replace(state, imagined=imagined)

@@ -29,6 +29,8 @@ class Roles:
     "Column that names the episode (a stay, a session, a batch)."
     time: Column = None
     "Column that orders the steps of an episode."
+    duration: Column = None
+    "Column that says how many units of time passed until the next step; the discount is then per unit."
     obs: Columns = ()
     "Columns that were known when deciding; a wildcard such as 'obs_*' stands for many."
     action: Columns = ()

@@ -27,9 +27,15 @@ class Batch(eqx.Module):
     "What was done at `next_obs`; anything where the step is terminal."
     returns: Float[Array, "*n"] | None = None
     "The discounted return from this step to the end of its episode."
+    duration: Float[Array, "*n"] | None = None
+    "How many units of time pass until the next step; `None` is 1."
 
     def __len__(self):
         return self.reward.shape[0]
+
+    def discount(self, gamma):
+        r"""$\gamma^{\Delta t}$, by which what follows each step counts: `gamma` itself where every step takes one unit of time."""
+        return gamma if self.duration is None else gamma**self.duration
 
     def __getitem__(self, index) -> "Batch":
         return jax.tree.map(lambda x: x[index], self)

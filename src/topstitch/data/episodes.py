@@ -48,6 +48,8 @@ class Episodes:
     "(n,) float32: log-probability (for a `Box`, log-density per raw unit) with which the logger took `action`."
     time: np.ndarray | None = None
     "(n,): when, strictly increasing within an episode."
+    duration: np.ndarray | None = None
+    "(n,) float32, above 0: how many units of time passed from this step to the next; discounts are per unit. `None` is 1."
     ids: np.ndarray | None = None
     "(episodes,): their names in the source."
     info: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -72,6 +74,10 @@ class Episodes:
                 row = int(np.argmin(np.isfinite(column).reshape(n, -1).all(axis=1)))
                 raise BadData(f"{self.source}: column {name!r} is not a finite number in row {row:,} ({column[row]}). "
                               "Correct it, or leave that episode out.")  # fmt: skip
+        if self.duration is not None and (self.duration <= 0).any():
+            row = int(np.argmax(self.duration <= 0))
+            raise BadData(f"{self.source}: the step in row {row:,} takes {self.duration[row]} units of time; expected more than 0. "
+                          "Correct it, or leave that episode out.")  # fmt: skip
         if (np.diff(self.stops, prepend=0) <= 0).any() or self.stops[-1] != n:
             raise BadData(f"{self.source}: 'stops' must increase from above 0 to the number of rows, {n:,}. Every episode needs a step.")
         inner = self.terminal.copy()
@@ -103,7 +109,7 @@ class Episodes:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Every column with one row per step, by name."""
-        names = ("obs", "action", "reward", "terminal", "next_obs", "mask", "next_mask", "log_prob", "time")
+        names = ("obs", "action", "reward", "terminal", "next_obs", "mask", "next_mask", "log_prob", "time", "duration")
         own = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return own | {f"info/{name}": column for name, column in self.info.items()}
 
@@ -149,13 +155,17 @@ class Episodes:
         ends[self.stops - 1] = True
         return ends & ~self.terminal
 
+    def discount(self, gamma: float) -> np.ndarray:
+        """(n,) float64: γ^Δt, by which what follows each step counts; γ where every step takes one unit of time."""
+        return np.full(self.steps, gamma) if self.duration is None else gamma ** self.duration.astype(np.float64)
+
     def to_go(self, discount: float = 1.0) -> np.ndarray:
         """(n,) float64: the discounted sum of logged rewards from each step to the end of its episode."""
-        out = np.array(self.reward, np.float64)
+        out, rate = np.array(self.reward, np.float64), self.discount(discount)
         rows, lengths = self.stops - 1, self.lengths
         for back in range(1, int(lengths.max())):  # from the ends backwards, all episodes at once
             rows, lengths = rows[lengths > back] - 1, lengths[lengths > back]
-            out[rows] += discount * out[rows + 1]
+            out[rows] += rate[rows] * out[rows + 1]
         return out
 
     def returns(self, discount: float = 1.0) -> np.ndarray:
@@ -285,6 +295,7 @@ class Episodes:
         columns = dict(
             obs=seen(self.obs), action=action, reward=reward, terminal=self.terminal.astype(np.float32),
             next_obs=seen(self.next_obs), mask=self.mask, next_mask=self.next_mask,
+            duration=self.duration,
         )  # fmt: skip
         if returns is not None:
             columns["returns"] = dataclasses.replace(self, reward=reward).to_go(returns).astype(np.float32)
@@ -331,6 +342,7 @@ class Episodes:
         probability=None,
         log_prob=None,
         time=None,
+        duration=None,
         ids=None,
         info: Mapping[str, np.ndarray] | None = None,
         source: str = "arrays",
@@ -383,6 +395,7 @@ class Episodes:
         rows |= {
             "log_prob": None if log_prob is None else np.asarray(log_prob, np.float32),
             "time": None if time is None else np.asarray(time),
+            "duration": None if duration is None else np.asarray(duration, np.float32),
         }
         rows |= {f"info/{name}": np.asarray(column) for name, column in (info or {}).items()}
         ids = None if ids is None else np.asarray(ids)

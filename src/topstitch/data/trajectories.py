@@ -25,6 +25,12 @@ class Trajectory(eqx.Module):
     truncated: Float[Array, " n"]
     "1 where the log stops while the world goes on."
 
+    def elapsed(self) -> Float[Array, "#n time"] | Int[Array, "#n time"]:
+        """How many units of time have passed before each step."""
+        if self.rows.duration is None:
+            return jnp.arange(self.live.shape[1])[None]
+        return jnp.cumsum(self.rows.duration, axis=1) - self.rows.duration
+
     def last(self, rows: Float[Array, "n time"]) -> Float[Array, " n"]:
         """Of each episode, the entry of its last step."""
         end = self.live.sum(axis=1).astype(jnp.int32) - 1

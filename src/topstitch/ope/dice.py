@@ -119,10 +119,10 @@ class DICE(Algorithm[State]):
 
     def lagrangian(self, nu, zeta, price, batch):
         rows, after, first, begun = batch
-        on = 1 - rows.terminal
-        normal = (1 - self.discount * on) / (1 - self.discount)
+        on = rows.discount(self.discount) * (1 - rows.terminal)
+        normal = (1 - on) / (1 - self.discount)
         w, v = self.weights(zeta, rows.obs, rows.action), nu(rows.obs, rows.action)
-        gap = self.reward * rows.reward + self.discount * on * expected(nu, rows.next_obs, after) - v
+        gap = self.reward * rows.reward + on * expected(nu, rows.next_obs, after) - v
         value = (1 - self.discount) * expected(nu, first, begun).mean() + (w * gap).mean()
         value += 0.5 * self.primal * (v**2).mean() - 0.5 * self.dual * (w**2).mean()
         mass = (w * normal).mean()
@@ -169,5 +169,5 @@ def dice(
     w = in_parts(
         jax.jit(lambda obs, action: algorithm.weights(zeta, obs, action)), np.asarray(asked.all.obs), np.asarray(asked.all.action)
     ).astype(np.float64)
-    on = 1.0 - log.terminal
-    return summed(log, w, (1 - algorithm.discount * on) / (1 - algorithm.discount), algorithm.discount, None, normalise)
+    on = log.discount(algorithm.discount) * ~log.terminal
+    return summed(log, w, (1 - on) / (1 - algorithm.discount), algorithm.discount, None, normalise)

@@ -142,9 +142,9 @@ def regression(table: Table, logged: Phi, policy: Phi) -> tuple[Phi, np.ndarray]
         if phi.ndim != 2 or phi.shape[0] != rows:
             raise Refused(f"the features {name!r} have shape {phi.shape}; expected ({rows}, features): one row for each step.")
     step = np.exp(table.target - table.behaviour)
-    total, ahead, rate = np.zeros(live.shape), np.zeros(len(live)), table.ahead()[:, 0]
+    total, ahead, rate = np.zeros(live.shape), np.zeros(len(live)), table.rate()
     for t in reversed(range(live.shape[1])):
-        total[:, t] = np.where(live[:, t], table.reward[:, t] + rate * ahead, 0)
+        total[:, t] = np.where(live[:, t], table.reward[:, t] + rate[:, t] * ahead, 0)
         ahead = step[:, t] * total[:, t]
     past = np.concatenate([np.ones((len(live), 1)), table.ratios()[:, :-1]], axis=1)
     scale, step = (table.discount * past)[live], step[live]

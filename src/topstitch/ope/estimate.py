@@ -256,7 +256,7 @@ def _range(reward: tuple[float, float], table: Table) -> tuple[float, float]:
         raise Refused(
             f"rewards go from {seen.min():.6g} to {seen.max():.6g}, outside the declared range {low} … {high}. Correct the range."
         )
-    most = float(table.discount[0].sum())
+    most = float(table.discount.sum(axis=1).max())
     return min(low, low * most), max(high, high * most)
 
 

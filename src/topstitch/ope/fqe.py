@@ -44,6 +44,8 @@ class Asked(eqx.Module):
     least: Float[Array, ""]
     "Of the rewards."
     most: Float[Array, ""]
+    shortest: Float[Array, ""] | None
+    "Of the durations."
     episodes: int = static()
     spec: Spec = static()
 
@@ -59,6 +61,12 @@ class Asked(eqx.Module):
             done = done[jnp.arange(n), jax.random.randint(which, (n,), 0, done.shape[1])]
         return self.all[index], done, self.episode[index]
 
+    def reach(self, gamma) -> "tuple[Array, Array]":
+        """The least and the largest value that rewards like the logged ones can add up to."""
+        for_ever = 1 / (1 - (gamma if self.shortest is None else gamma**self.shortest))
+        low, high = jnp.where(self.least < 0, self.least * for_ever, self.least), jnp.where(self.most > 0, self.most * for_ever, self.most)
+        return low, high
+
 
 def ask(policy: Policy, log: Episodes, *, scale: float = 1.0, draws: int = STORED, seed: int = 0) -> Asked:
     """What FQE learns from: the log, rewards divided by `scale`, and what `policy` does at each next observation."""
@@ -68,7 +76,8 @@ def ask(policy: Policy, log: Episodes, *, scale: float = 1.0, draws: int = STORE
     number = jnp.asarray(np.repeat(np.arange(len(log)), log.lengths), jnp.int32)
     f = lambda x: jnp.asarray(x, jnp.float32)
     rows = eqx.tree_at(lambda r: r.reward, rows, f(reward))
-    return Asked(rows, f(done), number, f(reward.min()), f(reward.max()), len(log), log.spec)
+    return Asked(rows, f(done), number, f(reward.min()), f(reward.max()), None if log.duration is None else f(log.duration.min()),
+                 len(log), log.spec)  # fmt: skip
 
 
 class State(eqx.Module):
@@ -118,14 +127,12 @@ class FQE(Algorithm[State]):
         return State(Trained.start(q, self.optimiser), q, jax.random.exponential(kw, shape) if self.bootstrap else jnp.ones(shape))
 
     def sample(self, state, data, *, key):
-        return *data.draw(self.batch_size, key=key), data.least, data.most
+        return *data.draw(self.batch_size, key=key), *data.reach(self.discount)
 
     def update(self, state, batch, *, step, key):
-        rows, next_doing, episode, least, most = batch
-        for_ever = 1 / (1 - self.discount)
-        low, high = jnp.where(least < 0, least * for_ever, least), jnp.where(most > 0, most * for_ever, most)
+        rows, next_doing, episode, low, high = batch
         value = expected(state.target, rows.next_obs, next_doing)
-        goal = jax.vmap(lambda v: ops.td_target(rows.reward, rows.terminal, v, self.discount))(value)
+        goal = jax.vmap(lambda v: ops.td_target(rows.reward, rows.terminal, v, rows.discount(self.discount)))(value)
         goal, weight = jnp.clip(goal, low, high), state.weights[:, episode]
 
         def loss(q):
@@ -199,8 +206,8 @@ def lstdq(
     ridge: float = 1e-9,
     seed: int = 0,
 ) -> Belief:
-    r"""Q linear in fixed features, in closed form and in float64: $\Phi^\top (\Phi - \gamma \Phi') w + n \lambda w = \Phi^\top r$, where
-    $\Phi'$ is the mean of features of the next step under the policy, 0 where a step is terminal.
+    r"""Q linear in fixed features, in closed form and in float64: $\Phi^\top (\Phi - \Phi') w + n \lambda w = \Phi^\top r$, where
+    $\Phi'$ is γ times the mean of features of the next step under the policy, 0 where a step is terminal.
 
     One-hot features of numbered states: then this is the exact value in the empirical world, and 0 for pairs that were never logged.
     Else polynomials, or radial features whose centres are logged and whose width is the median distance between them. Features of a `Discrete`
@@ -212,8 +219,8 @@ def lstdq(
     matrix: Any = 0.0  # dense or sparse
     given: Any = 0.0
     met: Any = 0.0
-    for now, after, reward in linear_rows(policy, log, phi, seed=seed):
-        matrix, given, met = matrix + now.T @ (now - discount * after), given + now.T @ reward, met + abs(now).sum(axis=0)
+    for now, after, reward in linear_rows(policy, log, phi, discount=discount, seed=seed):
+        matrix, given, met = matrix + now.T @ (now - after), given + now.T @ reward, met + abs(now).sum(axis=0)
     known = np.flatnonzero(met)  # what was never met has weight 0: the limit of a small ridge
     weights = np.zeros(len(met))
     weights[known] = solve(matrix[known][:, known] / log.steps, given[known] / log.steps, ridge)
@@ -259,15 +266,15 @@ def paired(obs, action, spec: Spec):
     return jnp.concatenate([nets.vector(jnp.asarray(obs), spec.obs), jnp.asarray(action)], axis=-1)
 
 
-def linear_rows(policy: Policy, log: Episodes, phi: nets.Features, *, seed: int, part: int = 4096):
-    """(features of logged pairs, mean features of what the policy does next, rewards), a part of the rows at a time, in float64."""
+def linear_rows(policy: Policy, log: Episodes, phi: nets.Features, *, discount: float, seed: int, part: int = 4096):
+    """(features of logged pairs, discounted mean features of what the policy does next, rewards), a part of the rows at a time, in float64."""
     done = doing(policy, log.next_obs, log.next_mask, log.spec, log.view, draws=STORED, seed=seed)
     rows, spec = log.transitions().rows(), log.spec
     discrete, tabular = isinstance(spec.action, Discrete), isinstance(phi, nets.OneHot)
-    part = log.steps if tabular else part
+    part, counts = log.steps if tabular else part, log.discount(discount) * ~log.terminal
     for at in range(0, log.steps, part):
         row = slice(at, at + part)
-        on, then, reward = 1.0 - log.terminal[row], done[row].astype(np.float64), log.reward[row].astype(np.float64)
+        on, then, reward = counts[row], done[row].astype(np.float64), log.reward[row].astype(np.float64)
         obs, action, after = (np.asarray(x[row]) for x in (rows.obs, rows.action, rows.next_obs))
         if tabular:
             actions = spec.action.size
@@ -306,7 +313,7 @@ def tree_fqe(
     column = lambda x: np.asarray(x, np.float32).reshape(len(x), -1)
     x = np.concatenate([column(rows.obs), column(rows.action)], axis=1)
     after, back = np.unique(column(rows.next_obs), axis=0, return_inverse=True)
-    reward, goes_on = log.reward.astype(np.float64), 1.0 - log.terminal
+    reward, counts = log.reward.astype(np.float64), log.discount(discount) * ~log.terminal
     goal = reward
     for i in range(iterations):
         forest = ExtraTreesRegressor(trees, min_samples_leaf=min_leaf, random_state=seed + i).fit(x, goal)
@@ -315,7 +322,7 @@ def tree_fqe(
         else:
             at = lambda k, forest=forest: forest.predict(np.concatenate([column(rows.next_obs), done[:, k]], axis=1))
             value = np.mean([at(k) for k in range(done.shape[1])], axis=0)
-        goal = reward + discount * goes_on * value
+        goal = reward + counts * value
     forest = ExtraTreesRegressor(trees, min_samples_leaf=min_leaf, random_state=seed + iterations).fit(x, goal)
     if isinstance(spec.action, Discrete):
         every = lambda obs: _forest_every(forest, column(obs), spec.action.size)[None]

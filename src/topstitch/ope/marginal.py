@@ -63,7 +63,7 @@ class Flow(NamedTuple):
     phi: np.ndarray | scipy.sparse.csr_array
     "(n, k): features of where a row is."
     then: np.ndarray | scipy.sparse.csr_array
-    "(n, k): their mean where the policy goes from there, 0 where the row is terminal; for state weights times π / μ."
+    "(n, k): γ^Δt times their mean where the policy goes from there, 0 where the row is terminal; for state weights times π / μ."
     start: np.ndarray
     "(k,): their mean where the policy begins."
     reward: np.ndarray
@@ -81,11 +81,11 @@ class Flow(NamedTuple):
     @property
     def normal(self) -> np.ndarray:
         """(n,): what weights average to 1 against: 1 in worlds without an end."""
-        return (1 - self.discount * self.on) / self.scale
+        return (1 - self.on) / self.scale
 
     def system(self) -> np.ndarray | scipy.sparse.csr_array:
         """A = E_D[φ (φ - γ φ')ᵀ], (k, k)."""
-        return (self.phi.T * self.share) @ (self.phi - self.discount * self.then)
+        return (self.phi.T * self.share) @ (self.phi - self.then)
 
     def mean(self, x: np.ndarray) -> np.ndarray:
         """E_D[φ x], (k,)."""
@@ -132,7 +132,7 @@ def summed(log: Episodes, w: np.ndarray, normal: np.ndarray, discount: float, va
     if values is None:
         top = episodes(w * earned) * per_episode / scale
         return Marginal(Sums(top[:, None], episodes(w * normal)[:, None] * per_episode if normalise else ones), w, mass)
-    gap = earned + discount * following(log, values) - values.q
+    gap = earned + log.discount(discount) * following(log, values) - values.q
     return Marginal(Sums((values.v[log.starts] + episodes(w * gap) * per_episode / scale)[:, None], ones), w, mass)
 
 
@@ -171,7 +171,7 @@ def _weights(policy, log, discount, method, features, degree, centres, ridge, pe
         if method == "time":
             return _by_time(log, ratio, discount)
         flow = state_flow(log, ratio, discount, features, degree, centres, seed)
-        return (flow.phi @ solve(flow, "mwl", ridge=ridge)) * ratio, (1 - discount * ~log.terminal) / flow.scale
+        return (flow.phi @ solve(flow, "mwl", ridge=ridge)) * ratio, (1 - _ahead(log, discount)) / flow.scale
     flow = pair_flow(policy, log, discount, features, degree, centres, seed)
     return flow.phi @ solve(flow, method, ridge=ridge, penalty=penalty), flow.normal
 
@@ -186,10 +186,14 @@ def pair_flow(policy: Markov, log: Episodes, discount: float, features: Kind, de
     rows = {name: x[log.starts] for name, x in log.columns().items() if not name.startswith("info/") and name != "terminal"}
     begun = dataclasses.replace(log, **(rows | first | dict(next_obs=rows["obs"], next_mask=rows.get("mask"))))
     join = lambda parts: scipy.sparse.vstack(parts).tocsr() if scipy.sparse.issparse(parts[0]) else np.concatenate(parts)
-    now, then, reward = zip(*linear_rows(policy, log, phi, seed=seed))
-    start = np.concatenate([part.mean(axis=0)[None] * part.shape[0] for _, part, _ in linear_rows(policy, begun, phi, seed=seed)])
+    now, then, reward = zip(*linear_rows(policy, log, phi, discount=discount, seed=seed))
+    start = np.concatenate(
+        [part.mean(axis=0)[None] * part.shape[0] for _, part, _ in linear_rows(policy, begun, phi, discount=1.0, seed=seed)]
+    )
     return _seen(
-        Flow(join(now), join(then), start.sum(axis=0) / len(log), np.concatenate(reward), 1.0 - log.terminal, _alike(log.steps), discount)
+        Flow(
+            join(now), join(then), start.sum(axis=0) / len(log), np.concatenate(reward), _ahead(log, discount), _alike(log.steps), discount
+        )
     )
 
 
@@ -197,7 +201,7 @@ def state_flow(log: Episodes, ratio: np.ndarray, discount: float, features: Kind
     """Of states, from a log: w(s) with E_D[w(s) (f(s) - γ (1 - terminal) π / μ f(s'))] = (1 - γ) E f(s_0)."""
     idle = dataclasses.replace(log, spec=Spec(log.spec.obs, Discrete(1)), action=np.zeros(log.steps, np.int32), mask=None, next_mask=None)
     rows, phi = idle.transitions().rows(), basis(idle, features, degree=degree, centres=centres, seed=seed)
-    on = ratio * ~log.terminal
+    on = ratio * _ahead(log, discount)
     if isinstance(log.spec.obs, Discrete):
         ones = lambda at, x: scipy.sparse.csr_array((x, (np.arange(log.steps), at)), (log.steps, log.spec.obs.size))
         now, then = ones(log.obs, np.ones(log.steps)), ones(np.where(log.terminal, 0, log.next_obs), on)
@@ -206,6 +210,11 @@ def state_flow(log: Episodes, ratio: np.ndarray, discount: float, features: Kind
         now, then = of(rows.obs), of(rows.next_obs) * on[:, None]
     start = np.asarray(now[log.starts].mean(axis=0)).ravel()
     return _seen(Flow(now, then, start, log.reward.astype(np.float64), on, _alike(log.steps), discount))
+
+
+def _ahead(log: Episodes, discount: float) -> np.ndarray:
+    """(steps,): by how much what follows each step counts; 0 where nothing does."""
+    return log.discount(discount) * ~log.terminal
 
 
 def _alike(n: int) -> np.ndarray:
@@ -293,19 +302,18 @@ def _chi_squared(flow: Flow, inflow, target, normal, penalty: float, ridge: floa
 
 
 def _by_time(log: Episodes, ratio: np.ndarray, discount: float):
-    """d_{t+1}(s') = Σ d_t(s) π/μ / n_t(s) over the steps s → s' at time t, where n_t(s) counts them."""
+    """d_{t+1}(s') = Σ γ^Δt d_t(s) π/μ / n_t(s) over the steps s → s' at time t, where n_t(s) counts them."""
     if not isinstance(log.spec.obs, Discrete):
         raise Refused(
             "weights by time count how often each numbered state comes at each time; these observations are vectors. Use 'state'."
         )
-    states, n = log.spec.obs.size, log.steps
+    states, n, ahead = log.spec.obs.size, log.steps, _ahead(log, discount)
     arrive, w = np.bincount(log.obs[log.starts], minlength=states) / len(log), np.zeros(n)
     for t in range(int(log.lengths.max())):
         rows = log.starts[log.lengths > t] + t
         at = log.obs[rows]
         w[rows] = (arrive / np.maximum(np.bincount(at, minlength=states), 1))[at] * ratio[rows]
         goes = ~log.terminal[rows]
-        arrive = np.bincount(log.next_obs[rows][goes], weights=w[rows][goes], minlength=states)
-        w[rows] *= discount**t
+        arrive = np.bincount(log.next_obs[rows][goes], weights=(w * ahead)[rows][goes], minlength=states)
     scale = 1.0 if discount == 1 else 1 - discount
-    return w * scale * n, (1 - discount * ~log.terminal) / scale
+    return w * scale * n, (1 - ahead) / scale

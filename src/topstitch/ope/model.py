@@ -49,6 +49,7 @@ def tabular(policy: Policy, log: Episodes, *, discount: float, most_left_out: fl
     such actions it does what was done. Raises `Refused` for other spaces, and if more than `most_left_out` of its decisions had to be changed.
     """
     spec = log.spec
+    _of_unit_steps(log)
     if not (isinstance(spec.obs, Discrete) and isinstance(spec.action, Discrete)):
         raise Refused(f"A table needs numbered states and actions, but this log has {spec}. Use a learned model, or fitted Q evaluation.")
     said = empirical(log)
@@ -70,6 +71,11 @@ def tabular(policy: Policy, log: Episodes, *, discount: float, most_left_out: fl
     q = said.mdp.value(able, discount).q[:states]
     judged = nets.TablePolicy(jnp.asarray(able[:states], jnp.float32))
     return Tabular(Belief(judged, discount, lambda obs: q[obs][None], spec, log.view), left_out)
+
+
+def _of_unit_steps(log: Episodes) -> None:
+    if log.duration is not None:
+        raise Refused(f"{log.source} has durations, and a learned world does not say how long its steps take. Use fitted Q evaluation.")
 
 
 def _allowed(log: Episodes) -> np.ndarray | None:
@@ -197,6 +203,7 @@ def rolled_out(
     after `horizon` steps (default: the longest logged episode) does not count. States stay within the range of the log widened by its own
     width, rewards within that of the log. Raises `Refused` for numbered states, masks, and policies with a memory.
     """
+    _of_unit_steps(log)
     if not isinstance(log.spec.obs, Box):
         raise Refused("These worlds are made of vectors, but the log has numbered states. Use `tabular`.")
     if log.mask is not None:

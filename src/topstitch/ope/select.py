@@ -81,7 +81,8 @@ class Claims(NamedTuple):
     "(candidates, n): V(s'), the largest Q(s', ·) or its mean under a policy; 0 where the step is terminal."
     reward: np.ndarray
     "(n,)."
-    discount: float
+    discount: float | np.ndarray
+    "Of all rows, or (n,)."
 
     def targets(self) -> np.ndarray:
         return self.reward + self.discount * self.after
@@ -90,7 +91,10 @@ class Claims(NamedTuple):
 def claims(log: Episodes, believed: Sequence[Values], *, discount: float) -> Claims:
     """Of `Values` of several Q functions at the same log."""
     return Claims(
-        np.array([v.q for v in believed]), np.array([following(log, v) for v in believed]), log.reward.astype(np.float64), discount
+        np.array([v.q for v in believed]),
+        np.array([following(log, v) for v in believed]),
+        log.reward.astype(np.float64),
+        log.discount(discount),
     )
 
 

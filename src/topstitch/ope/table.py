@@ -50,7 +50,7 @@ class Table(NamedTuple):
     reward: np.ndarray
     "(episodes, horizon)."
     discount: np.ndarray
-    "(episodes, horizon): γ^t."
+    "(episodes, horizon): γ^t, t being the time since the start: the number of the step, or what durations add up to."
     live: np.ndarray
     "(episodes, horizon) bool: whether there is such a step."
     truncated: np.ndarray
@@ -63,6 +63,8 @@ class Table(NamedTuple):
     "(episodes, horizon + 1): V(s_t), at the column behind the last step that of what followed: 0 if that step was terminal."
     gamma: float | None = None
     "γ, which `discount` does not tell where the horizon is 1."
+    duration: np.ndarray | None = None
+    "(episodes, horizon): how many units of time each step takes, where that is not 1; 1 behind an episode's end."
 
     def ratios(self) -> np.ndarray:
         """(episodes, horizon): ρ_{0:t} = Π_{k ≤ t} π(a_k|s_k) / μ(a_k|s_k); behind an episode's end the one of its last step."""
@@ -73,15 +75,20 @@ class Table(NamedTuple):
         """The logarithms of `ratios`: -inf where the policy would not have done what was done."""
         return np.cumsum(self.target - self.behaviour, axis=1)
 
+    def rate(self) -> np.ndarray:
+        """(episodes, horizon): γ^Δt, by which what follows each step counts. Refused where γ is not known and a value asks for it."""
+        gamma, unit = self.gamma, self.duration is None
+        if gamma is None and unit and self.discount.shape[1] > 1:
+            gamma = self.discount[0, 1]
+        if gamma is None:
+            if not unit or (self.v is not None and self.v[:, 1].any()):
+                raise Refused("episodes of one step that go on need the discount: make the table with `gamma`.")
+            gamma = 1.0
+        return np.broadcast_to(gamma, self.live.shape) if unit else gamma**self.duration
+
     def ahead(self) -> np.ndarray:
-        """(episodes, horizon): γ^{t+1}. Refused where γ is not known and a value behind the last step asks for it."""
-        if self.gamma is not None:
-            return self.discount * self.gamma
-        if self.discount.shape[1] > 1:
-            return self.discount * self.discount[0, 1]
-        if self.v is not None and self.v[:, 1].any():
-            raise Refused("episodes of one step that go on need the discount: make the table with `gamma`.")
-        return self.discount
+        """(episodes, horizon): γ to the power of the time at which the next step comes."""
+        return self.discount * self.rate()
 
     def believing(self, values: Values) -> "Table":
         """The same table with these values."""
@@ -127,7 +134,7 @@ def table(
         target = log_probs(policy, log)
         if np.ndim(behaviour) == 2 and isinstance(log.spec.action, Discrete):
             _support(probabilities(policy, log), np.exp(np.asarray(behaviour, np.float64)))
-    return _table(live, log.reward, target, logged, log.truncated[log.stops - 1], gamma, values)
+    return _table(live, log.reward, target, logged, log.truncated[log.stops - 1], gamma, values, log.duration)
 
 
 def of(
@@ -139,13 +146,14 @@ def of(
     ends: np.ndarray | None = None,
     truncated: np.ndarray | None = None,
     discount: float = 1.0,
+    duration: np.ndarray | None = None,
     values: Values | None = None,
 ) -> Table:
     """A table from plain arrays of one row per step: probabilities, not their logarithms.
 
     `target` and `behaviour` are (steps,) of the logged actions, or (steps, actions) of all, with the logged `action` (steps,).
     `ends` (steps,) bool marks the last step of each episode; without it every row is one: the log of a bandit. `truncated`
-    (episodes,) bool marks episodes that go on behind their last step. Raises `Refused` as `table` does.
+    (episodes,) bool marks episodes that go on behind their last step; `duration` (steps,) says how long steps take. Raises `Refused` as `table` does.
     """
     reward = np.asarray(reward, np.float64)
     n = len(reward)
@@ -165,7 +173,7 @@ def of(
     live = _padded(lengths, np.ones(n, bool), False)
     truncated = np.zeros(len(lengths), bool) if truncated is None else np.asarray(truncated, bool)
     _sound(logged, 0.0 if both["behaviour"].ndim == 2 else None, "the propensity", "row")
-    return _table(live, reward, target, logged, truncated, _discount(discount), values)
+    return _table(live, reward, target, logged, truncated, _discount(discount), values, duration)
 
 
 def log_probs(policy: Policy, log: Episodes) -> np.ndarray:
@@ -209,19 +217,23 @@ def _padded(lengths: np.ndarray, column: np.ndarray, fill) -> np.ndarray:
     return out
 
 
-def _table(live, reward, target, behaviour, truncated, gamma, values) -> Table:
+def _table(live, reward, target, behaviour, truncated, gamma, values, duration) -> Table:
     reward = np.asarray(reward, np.float64)
     if (bad := ~np.isfinite(reward)).any():
         raise Refused(f"the reward in row {(row := int(np.argmax(bad))):,} is {reward[row]}; expected a finite number. Correct it, or leave "
                       "that episode out.")  # fmt: skip
 
-    def pad(x):
-        out = np.zeros(live.shape)
+    def pad(x, fill=0.0):
+        out = np.full(live.shape, fill)
         out[live] = x
         return out
 
-    powers = np.broadcast_to(gamma ** np.arange(live.shape[1], dtype=np.float64), live.shape)
-    made = Table(pad(reward), powers, live, truncated, pad(target), pad(behaviour), gamma=gamma)
+    if duration is None:
+        powers = np.broadcast_to(gamma ** np.arange(live.shape[1], dtype=np.float64), live.shape)
+    else:
+        duration = pad(duration, 1.0)
+        powers = gamma ** (np.cumsum(duration, axis=1) - duration)
+    made = Table(pad(reward), powers, live, truncated, pad(target), pad(behaviour), gamma=gamma, duration=duration)
     return made if values is None else made.believing(values)
 
 

@@ -17,6 +17,7 @@ def clipped_ratios(log_ratio: Steps, ceiling) -> Steps:
 
 
 def to_go(earned: Steps, discount) -> Steps:
-    r"""$\sum_{t' \ge t} \gamma^{t' - t} x_{t'}$."""
-    step = lambda after, x: ((x + discount * after),) * 2
-    return jax.lax.scan(step, jnp.zeros_like(earned[:, 0]), earned.T, reverse=True)[1].T
+    r"""$\sum_{t' \ge t} \gamma^{t' - t} x_{t'}$; with `discount` (n, time) that of each step, by which what follows it counts."""
+    rates = jnp.broadcast_to(discount, earned.shape)
+    step = lambda after, now: ((now[0] + now[1] * after),) * 2
+    return jax.lax.scan(step, jnp.zeros_like(earned[:, 0]), (earned.T, rates.T), reverse=True)[1].T

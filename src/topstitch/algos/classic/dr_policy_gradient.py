@@ -18,7 +18,6 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import optax
 
 from ... import nets, ops
@@ -79,12 +78,12 @@ class DRPolicyGradient(Algorithm[State]):
         w = live * ops.clipped_ratios(jax.lax.stop_gradient(live * (log_prob - batch.log_prob)), self.max_weight)
         now, after = jax.random.split(key)
         v, next_v = self.mean(q, pi, rows.obs, rows.mask, now), self.mean(q, pi, rows.next_obs, rows.next_mask, after)
-        goes_on = 1 - rows.terminal
-        at = live * self.discount ** jnp.arange(w.shape[1])[None]
-        error = w * (rows.reward + self.discount * goes_on * next_v - q(rows.obs, rows.action)[0])
+        rate, goes_on = rows.discount(self.discount), 1 - rows.terminal
+        at = live * self.discount ** batch.elapsed()
+        error = w * (rows.reward + rate * goes_on * next_v - q(rows.obs, rows.action)[0])
         estimate = v[:, 0] + (at * error).sum(axis=1)
-        by_doing = jax.lax.stop_gradient(at * ops.to_go(error, self.discount)) * log_prob
-        by_value = v[:, 0] + (jax.lax.stop_gradient(at * w * self.discount * goes_on) * next_v).sum(axis=1)
+        by_doing = jax.lax.stop_gradient(at * ops.to_go(error, rate)) * log_prob
+        by_value = v[:, 0] + (jax.lax.stop_gradient(at * w * rate * goes_on) * next_v).sum(axis=1)
         return by_doing.sum(axis=1) + by_value, estimate, w
 
     def update(self, state, batch, *, step, key):
@@ -97,7 +96,7 @@ class DRPolicyGradient(Algorithm[State]):
             return loss, {"actor/loss": loss, "actor/weight": batch.last(w).mean(), "actor/value": estimate.mean()}
 
         next_value = self.mean(state.target, state.actor.model, rows.next_obs, rows.next_mask, kq)
-        goal = ops.td_target(rows.reward, rows.terminal, next_value, self.discount)
+        goal = ops.td_target(rows.reward, rows.terminal, next_value, rows.discount(self.discount))
 
         def critic_loss(q):
             loss = (batch.live * (q(rows.obs, rows.action)[0] - goal) ** 2).sum() / batch.live.sum()

@@ -69,7 +69,7 @@ class FQI(Algorithm[nets.ForestQ]):
 def target(q: nets.ForestQ, batch, discount):
     """r + γ max Q(s', ·)."""
     best = ops.legal(q.every(batch.next_obs), batch.next_mask).max(axis=-1)
-    return ops.td_target(batch.reward, batch.terminal, best, discount)
+    return ops.td_target(batch.reward, batch.terminal, best, batch.discount(discount))
 
 
 @jax.jit

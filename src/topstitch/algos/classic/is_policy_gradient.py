@@ -73,12 +73,12 @@ class ISPolicyGradient(Algorithm[State]):
         if self.weights == "trajectory":
             w = jnp.broadcast_to(w[:, -1:], w.shape)
         w = w * batch.live
-        return jax.lax.stop_gradient((w, ops.to_go(w * batch.rows.reward, self.discount)))
+        return jax.lax.stop_gradient((w, ops.to_go(w * batch.rows.reward, batch.rows.discount(self.discount))))
 
     def surrogate(self, pi, baseline, batch):
         """(episodes,): what has the gradient above, with respect to `pi`."""
         w, earned = self.weighted(pi, batch)
-        at = self.discount ** jnp.arange(w.shape[1])[None]
+        at = self.discount ** batch.elapsed()
         weight = jax.lax.stop_gradient(at * (earned - w * baseline(batch.rows.obs)))
         return (weight * batch.live * shared.likelihood(pi, batch.rows)).sum(axis=1)
 

@@ -56,12 +56,13 @@ class LSPI(Algorithm[nets.LinearQ]):
             state = nets.LinearQ(nets.Radial(state.features.centres, jnp.asarray(self.width, jnp.float32)), state.weights)
         best = self.policy(state)(batch.next_obs, batch.next_mask).mode()
         phi = state.pairs(batch.obs, batch.action)
-        next_phi = (1 - batch.terminal)[:, None] * state.pairs(batch.next_obs, best)
-        weights = ops.lstd(phi, next_phi, batch.reward, self.discount, self.ridge).reshape(state.weights.shape)
+        rate = batch.discount(self.discount) * (1 - batch.terminal)
+        next_phi = rate[:, None] * state.pairs(batch.next_obs, best)
+        weights = ops.lstd(phi, next_phi, batch.reward, self.ridge).reshape(state.weights.shape)
         fitted = nets.LinearQ(state.features, weights)
         taken = fitted(batch.obs, batch.action)
         turned = (self.policy(fitted)(batch.next_obs, batch.next_mask).mode() != best).mean()
-        error = ((batch.reward + self.discount * (next_phi @ weights.ravel()) - taken) ** 2).mean()
+        error = ((batch.reward + next_phi @ weights.ravel() - taken) ** 2).mean()
         return fitted, {"q/mean": taken.mean(), "q/td_error": error, "policy/turned": turned}
 
     def policy(self, state):

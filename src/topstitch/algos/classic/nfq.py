@@ -49,7 +49,7 @@ class NFQ(Algorithm[nets.DiscreteQ]):
 
     def update(self, state, batch, *, step, key):
         best = ops.legal(state.every(batch.next_obs), batch.next_mask).max(axis=-1)
-        goal = ops.td_target(batch.reward, batch.terminal, best, self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, best, batch.discount(self.discount))
         optimiser = rprop(self.lr)
 
         def loss(q):

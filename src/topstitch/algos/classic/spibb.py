@@ -96,7 +96,7 @@ class SPIBB(Algorithm[State]):
 
     def update(self, state, batch, *, step, key):
         value = (self.improved(state) * state.q.values).sum(axis=-1)
-        goal = ops.td_target(batch.reward, batch.terminal, value[batch.next_obs], self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, value[batch.next_obs], batch.discount(self.discount))
         q, _ = nets.means(goal, batch.obs, batch.action, state.count.shape)
         change = {"q/change": jnp.abs(q - state.q.values).max(), "q/target": goal.mean()}
         return State(nets.Table(q), state.count, state.baseline), change

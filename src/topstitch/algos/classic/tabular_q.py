@@ -60,7 +60,7 @@ class TabularQ(Algorithm[State]):
         able = self.able(state.count)
         best = ops.legal(state.q.values, able).max(axis=-1)
         value = jnp.where(able.any(axis=-1), best, 0)
-        goal = ops.td_target(batch.reward, batch.terminal, value[batch.next_obs], self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, value[batch.next_obs], batch.discount(self.discount))
         q, _ = nets.means(goal, batch.obs, batch.action, state.count.shape)
         return State(nets.Table(q), state.count), {"q/change": jnp.abs(q - state.q.values).max(), "q/target": goal.mean()}
 

@@ -111,7 +111,7 @@ class BCQ(Algorithm[State]):
         many = nets.repeated(batch.next_obs, self.target_candidates)
         actions = Shifted(behaviour.model, state.target_shift, self.perturbation).sample(many, key=kt)
         next_value = ops.soft_clipped(state.target(many, actions), self.lower_weight).max(axis=0)
-        goal = ops.td_target(batch.reward, batch.terminal, next_value, self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(self.discount))
         critic, q_info = shared.fit_critics(state.critic, batch, goal, self.optimiser)
 
         def shift_loss(shift):

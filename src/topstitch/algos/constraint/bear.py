@@ -114,7 +114,7 @@ class BEAR(Algorithm[State]):
         many = nets.repeated(batch.next_obs, self.target_candidates)
         q = state.target(many, Reparameterised(state.target_actor).sample(many, key=kt))
         next_value = ops.soft_clipped(q, self.lower_weight).max(axis=0)
-        goal = ops.td_target(batch.reward, batch.terminal, next_value, self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(self.discount))
         critic, q_info = shared.fit_critics(state.critic, batch, goal, critic_optimiser)
 
         many = nets.repeated(batch.obs, self.actions_sampled)

@@ -69,7 +69,7 @@ class DiscreteBCQ(Algorithm[State]):
 
     def update(self, state, batch, *, step, key):
         best = self.policy(state)(batch.next_obs, batch.next_mask).mode()
-        goal = ops.td_target(batch.reward, batch.terminal, state.target(batch.next_obs, best)[0], self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, state.target(batch.next_obs, best)[0], batch.discount(self.discount))
 
         def critic_loss(q):
             taken = q(batch.obs, batch.action)[0]

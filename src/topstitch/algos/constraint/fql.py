@@ -69,7 +69,7 @@ class FQL(Algorithm[State]):
         _, _, kn, kz = jax.random.split(key, 4)  # the flow's loss uses the first two
         q = state.target(batch.next_obs, state.actor.model.sample(batch.next_obs, key=kn))
         next_value = q.mean(axis=0) if self.aggregate == "mean" else q.min(axis=0)
-        goal = ops.td_target(batch.reward, batch.terminal, next_value, self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(self.discount))
         critic, q_info = shared.fit_critics(state.critic, batch, goal, self.optimiser)
 
         def behaviour_loss(flow):

@@ -60,7 +60,7 @@ class REM(Algorithm[State]):
         weights = drawn / drawn.sum()
         target = state.target.mixed(weights)
         best = nets.greedy(target.every(batch.next_obs), batch.next_mask).mode()
-        goal = ops.td_target(batch.reward, batch.terminal, target(batch.next_obs, best), self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, target(batch.next_obs, best), batch.discount(self.discount))
 
         def loss(heads):
             taken = heads.mixed(weights)(batch.obs, batch.action)

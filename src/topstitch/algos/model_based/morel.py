@@ -95,9 +95,12 @@ class MOReL(Algorithm[State]):
         return dataclasses.replace(state, known=apart.mean() + self.threshold * apart.std())
 
     def refill(self, state, data, *, step, key):
+        rows = data.rows()
+        least = rows.reward.min() / (1 - jnp.mean(rows.discount(self.discount)))  # what it is worth to earn the least for ever
+
         def judge(reward, mean, std):
             unknown = ops.discrepancy(mean) > state.known
-            return jnp.where(unknown, data.rows().reward.min() / (1 - self.discount) - self.penalty, reward), unknown
+            return jnp.where(unknown, least - self.penalty, reward), unknown
 
         return shared.refill(self, state, data, judge, step=step, key=key)
 

@@ -28,7 +28,7 @@ import optax
 
 from ... import nets
 from ...core import Algorithm, Box, Discrete, Paper, Spec, Trained, static
-from ...data import Windows
+from ...data import BadData, Windows
 
 
 class State(eqx.Module):
@@ -95,6 +95,9 @@ class TrajectoryTransformer(Algorithm[State]):
         return optax.chain(optax.clip_by_global_norm(self.max_gradient), adam)
 
     def prepare(self, episodes) -> Windows:
+        if episodes.duration is not None:
+            raise BadData(f"{episodes.source}: a plan counts rewards by steps of one unit of time, but these have durations. Use a method that "
+                          "learns values, or read the log without its durations to count steps.")  # fmt: skip
         reward = episodes.reward - np.float32(self.terminal_penalty) * episodes.terminal
         return dataclasses.replace(episodes, reward=reward).windows(self.window, discount=self.discount)
 

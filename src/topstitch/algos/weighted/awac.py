@@ -62,7 +62,7 @@ class AWAC(Algorithm[State]):
     def update(self, state, batch, *, step, key):
         kt, ka = jax.random.split(key)
         next_value = expected(state.target, state.actor(batch.next_obs, batch.next_mask), batch.next_obs, key=kt)
-        goal = ops.td_target(batch.reward, batch.terminal, next_value, self.discount)
+        goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(self.discount))
 
         def critic_loss(q):
             taken = q(batch.obs, batch.action)

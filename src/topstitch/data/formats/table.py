@@ -25,6 +25,7 @@ def read_table(
     reward: str,
     episode: str | None = None,
     time: str | None = None,
+    duration: str | None = None,
     terminal: str | None = None,
     truncated: str | None = None,
     probability: str | None = None,
@@ -49,6 +50,7 @@ def read_table(
     * `reward`: what the action of the same row earned.
     * `episode`: its rows must lie together. Without it the table is one episode, cut where `terminal` or `truncated` says.
     * `time`: numbers or dates, strictly increasing within an episode. Dates become seconds since 1970.
+    * `duration`: how many units of time passed from this step to the next, above 0; discounts are then per unit instead of per step.
     * `terminal`: the column that is true where an episode truly ended (death, cure, goal), not where the log stops; or
       `"always"`: every episode ends for good in its last row; or `"never"`: none does. It has to be said.
     * `truncated`: true where the log cut an episode. A row that is both is terminal.
@@ -61,8 +63,8 @@ def read_table(
     the column and the row, counted from 1 below the header; nothing is sorted, dropped or filled.
     """
     given = {
-        "obs": obs, "action": action, "reward": reward, "episode": episode, "time": time, "terminal": terminal, "truncated": truncated,
-        "probability": probability, "log_probability": log_probability, "mask": mask, "info": info,
+        "obs": obs, "action": action, "reward": reward, "episode": episode, "time": time, "duration": duration, "terminal": terminal,
+        "truncated": truncated, "probability": probability, "log_probability": log_probability, "mask": mask, "info": info,
     }  # fmt: skip
     table = Table(source, {role: columns for role, columns in given.items() if columns is not None and columns != ()})
     at = {role: columns[0] for role, columns in table.roles.items()}
@@ -84,6 +86,10 @@ def read_table(
                        "Unmark the row, or start a new episode behind it.")  # fmt: skip
     done = ends if table.said == "always" else marks["terminal"]
     moments = _times(table, at["time"], ends, ids) if "time" in at else None
+    lasted = table.numbers(at["duration"]) if "duration" in at else None
+    if lasted is not None and (lasted <= 0).any():
+        row = int(np.argmax(lasted <= 0))
+        table.fail(at["duration"], row, f"expected how long the step took, above 0, found {lasted[row]}. Correct the cell.")
 
     # what was seen, done and earned
     if states is None:
@@ -100,7 +106,7 @@ def read_table(
     log_chance = _probability(table, at["log_probability"], log=True, choice=choices is not None) if "log_probability" in at else None
     return Episodes.of(
         seen, acted, table.numbers(at["reward"]), done, ends=ends, states=states, actions=choices, low=low, high=high, mask=allowed,
-        probability=chance, log_prob=log_chance, time=moments, ids=ids,
+        probability=chance, log_prob=log_chance, time=moments, duration=lasted, ids=ids,
         info={name: table.anything(name) for name in table.roles.get("info", ())}, source=table.source, notes=notes,
     )  # fmt: skip
 
@@ -109,8 +115,8 @@ def write_table(log: Episodes, path: str | os.PathLike) -> dict[str, Any]:
     """A log as a Parquet table of one row per step, in raw units, whole or not at all.
 
     The columns: `episode`, `time` (the number of the step where the log has no times), `obs` or `obs_0` …, `action` or
-    `action_0` …, `reward`, `terminal`, `truncated`, `probability` (of a choice) or `log_prob` (of a vector), `mask_0` …, and what
-    the log has in `info`. Answers with the roles by which `read_table` gives the log back. A table does not hold what came
+    `action_0` …, `reward`, `terminal`, `truncated`, `probability` (of a choice) or `log_prob` (of a vector), `mask_0` …, `duration`,
+    and what the log has in `info`. Answers with the roles by which `read_table` gives the log back. A table does not hold what came
     behind the last step of a truncated episode, so that step will be dropped on reading.
     """
     from ..write import bounds
@@ -135,8 +141,9 @@ def write_table(log: Episodes, path: str | os.PathLike) -> dict[str, Any]:
         put("probability", np.minimum(np.exp(log.log_prob.astype(np.float64)), 1))
     elif log.log_prob is not None:
         columns["log_prob"], roles["log_probability"] = log.log_prob, "log_prob"
-    if log.mask is not None:
-        put("mask", log.mask)
+    for role, column in (("mask", log.mask), ("duration", log.duration)):
+        if column is not None:
+            put(role, column)
     if isinstance(log.spec.obs, Discrete):
         roles["states"] = log.spec.obs.size
     many = list(log.spec.action.sizes) if isinstance(log.spec.action, MultiDiscrete) else log.spec.action.size
