@@ -107,6 +107,11 @@ changes              where the chosen policy differs from practice, on all episo
 limits               [{"code", "text", "tested"}]: what must be true, what cannot be tested first
 reproduce            {"command", "commands": [{"what", "command"}], "fingerprints": {"data", "study", "policy"}, "seeds": {...}, "settings": {...},
                      "versions": {...}, "seconds", "finished", "files": [{"path", "what"}]}
+
+wanted by the page   `unit.name`: what one unit of value is called ("€", "kWh"), or null. `verdict.placebo`: the gain that the rule's step of that name
+                     read, or null. `changes.kind`: "shares", or "means" where actions are continuous; then `changes.actions` holds, for each
+                     dimension, the mean action as "practice" and "policy" with "sd", that of the logged actions, and `changes.groups` means likewise.
+                     `changes.states[].name` may hold what is typical of a state. `data.truncated` counts episodes
 """
 
 VERSION = 1
