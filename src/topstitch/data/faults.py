@@ -1,0 +1,890 @@
+"""What can be wrong with a log: one function a fault. Each looks at `Episodes` and yields what it `Seen`, or nothing.
+
+How severe a fault is, and what is to be done, stands in the table of `check`. Thresholds are such that sound logs pass: what a deterministic world,
+coarse measurements or a heavy tail look like is not taken for a fault.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.special
+import scipy.stats
+
+from ..core import Box, Discrete
+from .episodes import Episodes, choices
+
+SOME = 10_000
+"About how many rows it is tried on to predict something; they are of whole episodes."
+EXACT = 0.99999
+"The correlation from which on a column counts as a copy (observations are kept in single precision)."
+FEW = 20
+"Rows, or episodes, without which nothing is said of columns."
+RARE = 1e-3
+"The probability at which chance is ruled out."
+SURE = 0.98
+"How much of the action, or of the reward, a column may tell of held-out episodes: 1 is all of it."
+FOREKNOWN = 0.95
+"The same of how an episode ends, told by its first row."
+OFTEN = 10
+"Visits of a state that was met often."
+RULE = 0.995
+"The share of actions that a fixed rule may explain."
+LEAST = 100
+"Episodes below which no interval can be trusted."
+HELD = 0.3
+"The share of episodes by which a policy is judged."
+MODEST = 1.1
+"E[ratio²] of a decision under a policy that differs modestly from practice: a χ² distance of 0.1."
+WORTH = 10
+"Episodes that weights must be worth."
+
+
+class Seen(NamedTuple):
+    """What was found."""
+
+    what: str
+    "Numbers and names."
+    rows: np.ndarray
+    "The rows that are concerned: their numbers, or (steps,) bool."
+    columns: tuple[str, ...] = ()
+    numbers: dict[str, Any] = {}
+
+
+# what a check can be asked of ----------------------------------------------------------------------------------------------------
+
+
+def vector(log: Episodes) -> bool:
+    return isinstance(log.spec.obs, Box)
+
+
+def numbered(log: Episodes) -> bool:
+    return isinstance(log.spec.obs, Discrete)
+
+
+def continuous(log: Episodes) -> bool:
+    return isinstance(log.spec.action, Box)
+
+
+def chosen(log: Episodes) -> bool:
+    return isinstance(log.spec.action, Discrete)
+
+
+def several(log: Episodes) -> bool:
+    """Whether some episode has more than one step."""
+    return bool(log.lengths.max() > 1)
+
+
+def table(log: Episodes) -> bool:
+    return numbered(log) and chosen(log)
+
+
+def recorded(log: Episodes) -> bool:
+    return log.log_prob is not None and chosen(log)
+
+
+def timed(log: Episodes) -> bool:
+    return log.time is not None and log.time.dtype.kind in "iufM" and several(log)
+
+
+def any_log(log: Episodes) -> bool:
+    return True
+
+
+# what several faults ask ---------------------------------------------------------------------------------------------------------
+
+
+def everywhere(log: Episodes) -> np.ndarray:
+    return np.arange(log.steps)
+
+
+def followed(log: Episodes) -> np.ndarray:
+    """(n,): the rows that have a next row in their episode."""
+    inner = np.ones(log.steps, bool)
+    inner[log.stops - 1] = False
+    return np.flatnonzero(inner)
+
+
+def listed(names: Iterable[str], most: int = 6) -> str:
+    """a, b, c and 4 more."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def union(found: dict[str, np.ndarray], steps: int) -> np.ndarray:
+    """(steps,) bool: rows of any column."""
+    out = np.zeros(steps, bool)
+    for rows in found.values():
+        out |= rows
+    return out
+
+
+def hashed(*columns: np.ndarray) -> np.ndarray:
+    """(n,) uint64: the same for rows that are the same in all columns."""
+    import polars as pl
+
+    parts = {}
+    for i, column in enumerate(columns):
+        if column.dtype == np.uint8 and column.ndim > 2:
+            parts[f"{i}"] = pl.Series([row.tobytes() for row in column])
+        else:
+            parts |= {f"{i} {j}": part for j, part in enumerate(column.reshape(len(column), -1).T)}
+    return pl.DataFrame(parts).hash_rows().to_numpy()
+
+
+def step_keys(log: Episodes) -> np.ndarray:
+    """(steps,): the same for steps in which the same was seen, done, earned and followed."""
+    ended = log.terminal.reshape(-1, *(1,) * (log.obs.ndim - 1))
+    return hashed(log.obs, log.action, log.reward, log.terminal, np.where(ended, log.obs, log.next_obs))
+
+
+def episode_keys(log: Episodes) -> np.ndarray:
+    """(episodes,): the same for episodes whose steps are the same, in order."""
+    place = np.arange(log.steps) - np.repeat(log.starts, log.lengths)
+    return np.add.reduceat(hashed(step_keys(log), place), log.starts)
+
+
+def counts(keys: np.ndarray) -> np.ndarray:
+    """(n,): how often each key comes."""
+    _, which, count = np.unique(keys, return_inverse=True, return_counts=True)
+    return count[which]
+
+
+def copies(log: Episodes) -> tuple[np.ndarray, np.ndarray]:
+    """(which episodes repeat an earlier one, which keys repeated ones have), as far as chance does not explain it.
+
+    In a world of few states episodes are equal by chance. How often to expect that is read off the *different* episodes: the product over
+    steps of how often, in the same state, the same was done and followed, no episode counting for itself, and states met once counting as
+    states do on average. Episodes of one step can always be equal by chance.
+    """
+    keys = episode_keys(log)
+    unique, first, which, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    repeated = np.flatnonzero((count > 1) & (log.lengths[first] > 1))
+    if not len(repeated):
+        return np.zeros(len(log), bool), unique[:0]
+    order = np.argsort(first)
+    only = log.take(first[order])
+
+    def agreement(x: np.ndarray, of: np.ndarray) -> np.ndarray:
+        """The logarithm of how likely another row of the same `of` has the same x."""
+        same, all_of = counts(x), counts(of)
+        mean = (same - 1).sum() / max((all_of - 1).sum(), 1)
+        with np.errstate(divide="ignore"):
+            return np.log((same - 1 + mean) / all_of)
+
+    seen = hashed(only.obs)
+    path = agreement(seen[only.starts], np.zeros(len(only))) + np.add.reduceat(agreement(step_keys(only), seen), only.starts)
+    expected = np.zeros(len(unique))
+    expected[order] = len(log) * np.exp(path)
+    chance = scipy.stats.poisson.sf(count[repeated] - 2, expected[repeated])
+    odd = repeated[chance < RARE / len(unique)]  # one of so many groups that could have looked odd
+    again = np.isin(which, odd)
+    again[first[odd]] = False
+    return again, unique[odd]
+
+
+def halves(log: Episodes) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, the half that each is in, 0 or 1): of whole episodes, always the same ones."""
+    order = np.random.default_rng(0).permutation(len(log))
+    taken = order[: max(2, int(np.searchsorted(np.cumsum(log.lengths[order]), SOME)) + 1)]
+    half = np.full(len(log), -1)
+    half[taken] = np.arange(len(taken)) % 2
+    half = np.repeat(half, log.lengths)
+    rows = np.flatnonzero(half >= 0)
+    return rows, half[rows]
+
+
+def predicted(x: np.ndarray, y: np.ndarray, half: np.ndarray, *, classes: bool) -> float:
+    """How much one column tells of another, by trees grown on the other half: 1 is all of it, 0 no more than the commonest value (the mean)."""
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    missed = blind = 0.0
+    for part in (0, 1):
+        learn, ask = half != part, half == part
+        if not learn.any() or not ask.any():
+            return 0.0
+        tree = (DecisionTreeClassifier if classes else DecisionTreeRegressor)(max_leaf_nodes=32, min_samples_leaf=5, random_state=0)
+        said = tree.fit(x[learn, None], y[learn]).predict(x[ask, None])
+        if classes:
+            values, count = np.unique(y[learn], return_counts=True)
+            missed, blind = missed + (said != y[ask]).sum(), blind + (values[count.argmax()] != y[ask]).sum()
+        else:
+            missed, blind = missed + ((said - y[ask]) ** 2).sum(), blind + ((y[learn].mean() - y[ask]) ** 2).sum()
+    return float(1 - missed / blind) if blind > 0 else 0.0
+
+
+def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(columns of x,): with y; 0 where one of both never changes."""
+    x, y = x - x.mean(axis=0, dtype=np.float64), y - y.mean(dtype=np.float64)
+    size = np.sqrt((x**2).sum(axis=0) * (y**2).sum())
+    return np.divide(x.T @ y, size, out=np.zeros(x.shape[1]), where=size > 0)
+
+
+def copying(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(columns of x,) bool: which are y, in other units or on another scale that keeps the order."""
+    some = np.linspace(0, len(y) - 1, min(len(y), SOME)).astype(int)
+    ranked = lambda v: scipy.stats.rankdata(v[some], axis=0)
+    return (np.abs(correlations(x, y)) > EXACT) | (np.abs(correlations(ranked(x), ranked(y))) > EXACT)
+
+
+def varied(log: Episodes) -> np.ndarray:
+    """The columns of observations that change at all."""
+    return np.flatnonzero(log.obs.min(axis=0) != log.obs.max(axis=0))
+
+
+def strays(x: np.ndarray) -> np.ndarray:
+    """(n,) bool: values whose distance from the median is more than ten times what 99 in 100 keep within, and three times that of the next
+    nearest: at most one in a hundred, and cut off from the others. Nothing where there are fewer than 100."""
+    if len(x) < 100:
+        return np.zeros(len(x), bool)
+    away = np.abs(x - np.median(x))
+    last = len(x) - len(x) // 100 - 1
+    ordered = np.sort(np.partition(away, last)[last:])
+    apart = (ordered[1:] > 10 * ordered[0]) & (ordered[1:] > 3 * ordered[:-1])
+    return away >= ordered[1:][apart.argmax()] if apart.any() and ordered[0] > 0 else np.zeros(len(x), bool)
+
+
+def codes(x: np.ndarray) -> np.ndarray:
+    """(n,) bool: a value such as -999 or 9999 that comes three times or more, is the least or the greatest, and lies apart from the others."""
+    for end in (x.min(), x.max()):
+        rest = x[x != end]
+        nines = abs(end) >= 9 and abs(end) + 1 == 10.0 ** round(np.log10(abs(end) + 1))
+        if nines and 3 <= len(x) - len(rest) < len(x) and np.abs(rest - end).min() > np.ptp(rest) / 4:
+            return x == end
+    return np.zeros(len(x), bool)
+
+
+def measured(log: Episodes) -> dict[str, np.ndarray]:
+    """Columns of numbers by name: observations that change, and rewards."""
+    return ({log.obs_names[j]: log.obs[:, j] for j in varied(log)} if vector(log) else {}) | {"reward": log.reward}
+
+
+def by_state(log: Episodes) -> np.ndarray:
+    """(states, actions): how often each was taken."""
+    out = np.zeros((log.spec.obs.size, log.spec.action.size), int)
+    np.add.at(out, (log.obs, log.action), 1)
+    return out
+
+
+def free(log: Episodes) -> np.ndarray:
+    """(steps,) bool: where a mask leaves a choice."""
+    return np.ones(log.steps, bool) if log.mask is None else log.mask.sum(axis=1) > len(choices(log.spec.action))
+
+
+def unit(log: Episodes) -> np.ndarray:
+    """Actions of a `Box` in unit scale."""
+    return log.action if log.view.action is None else log.view.action.host(log.action)
+
+
+# copies --------------------------------------------------------------------------------------------------------------------------
+
+
+def repeated_episodes(log: Episodes) -> Iterator[Seen]:
+    again, _ = copies(log)
+    if again.any():
+        yield Seen(
+            f"{again.sum():,} of {len(log):,} episodes.",
+            log.starts[again],
+            numbers={"episodes": int(again.sum()), "share": float(again.mean())},
+        )
+
+
+def repeated_steps(log: Episodes) -> Iterator[Seen]:
+    """Not where observations come back anyway, as those of coarse measurements do: there equal steps mean nothing."""
+    if numbered(log):
+        return
+    rows = np.flatnonzero(~np.repeat(copies(log)[0], log.lengths))
+    twice = np.zeros(log.steps, bool)
+    twice[rows] = counts(step_keys(log)[rows]) > 1
+    still = followed(log)  # written twice, one below the other: the first of both leads to the second
+    same = lambda x: (x[still] == x[still + 1]).reshape(len(still), -1).all(axis=1)
+    twice[still[same(log.obs) & same(log.action) & same(log.reward)] + 1] = True
+    back = counts(hashed(log.obs)) > 1
+    if twice.any() and back.mean() < 0.2 and twice.sum() > 0.4 * back.sum():
+        yield Seen(
+            f"{twice.sum():,} of {log.steps:,} rows, although observations hardly ever come back.",
+            twice,
+            numbers={"share": float(twice.mean())},
+        )
+
+
+def pairs(splits: Mapping[str, Episodes]) -> Iterator[tuple[str, str]]:
+    names = list(splits)
+    yield from ((one, other) for i, one in enumerate(names) for other in names[i + 1 :])
+
+
+def shared_ids(splits: Mapping[str, Episodes]) -> Iterator[Seen]:
+    for one, other in pairs(splits):
+        a, b = splits[one], splits[other]
+        both = np.isin(b.ids, a.ids) if a.ids is not None and b.ids is not None else np.zeros(0, bool)
+        if both.any():
+            names = listed(map(str, b.ids[both]), 3)
+            yield Seen(
+                f"{both.sum():,} episodes of {other} have an id of {one}: {names}.",
+                b.starts[both],
+                numbers={"episodes": int(both.sum()), "between": [one, other]},
+            )
+
+
+def shared_episodes(splits: Mapping[str, Episodes]) -> Iterator[Seen]:
+    _, odd = copies(Episodes.join(*splits.values()))
+    for one, other in pairs(splits):
+        a, b = (episode_keys(splits[name]) for name in (one, other))
+        both = np.isin(b, a[np.isin(a, odd)])
+        if both.any():
+            yield Seen(
+                f"{both.sum():,} episodes of {other} are also in {one}, step by step.",
+                splits[other].starts[both],
+                numbers={"episodes": int(both.sum()), "between": [one, other]},
+            )
+
+
+def identifier_columns(log: Episodes) -> Iterator[Seen]:
+    """Whole numbers that never change within an episode and hardly ever come twice; or numbers that grow from row to row of the whole log, as
+    a counter of rows or a clock does."""
+    if len(log) < FEW:
+        return
+    first = log.obs[log.starts]
+    fixed = (log.obs == np.repeat(first, log.lengths, axis=0)).all(axis=0) & (first == np.round(first)).all(axis=0)
+    unique = np.array([len(np.unique(column)) > 0.95 * len(log) for column in first.T])
+    grows = (np.diff(log.obs, axis=0) > 0).mean(axis=0) > 0.999
+    names = tuple(log.obs_names[j] for j in np.flatnonzero((fixed & unique) | grows))
+    if names:
+        yield Seen(f"{listed(names)}.", everywhere(log), names)
+
+
+# knowing too much ----------------------------------------------------------------------------------------------------------------
+
+
+def action_copies(log: Episodes) -> list[int]:
+    """The columns of observations that go with the action one to one; or one for each action, that says whether it was taken."""
+    columns = varied(log)
+    if continuous(log):
+        return [j for part in log.action.T for j in columns[copying(log.obs[:, columns], part)]]
+    found = []
+    for part, size in zip(log.action.reshape(log.steps, -1).T, choices(log.spec.action)):
+        taken, flags = np.unique(part), {}
+        for j in columns if len(taken) > 1 else ():
+            values, code = np.unique(log.obs[:, j], return_inverse=True)
+            if len(values) > len(taken):
+                continue
+            met = np.zeros((len(values), size), bool)
+            met[code, part] = True
+            if met.sum() == len(values) == len(taken):
+                found.append(j)
+            elif met.sum() == len(taken) and (alone := met.sum(axis=1) == 1).any():
+                flags.setdefault(int(met[alone.argmax()].argmax()), j)
+        found += flags.values() if len(flags) >= len(taken) - 1 else []
+    return found
+
+
+def copied_action(log: Episodes) -> Iterator[Seen]:
+    if log.steps >= FEW and (names := tuple(log.obs_names[j] for j in dict.fromkeys(action_copies(log)))):
+        yield Seen(f"{listed(names)}.", everywhere(log), names)
+
+
+def earlier_actions(log: Episodes) -> set[int]:
+    """The columns that hold the action of the step before. They were known, however well they tell the next one."""
+    rows, columns = followed(log), varied(log)
+    if len(rows) < FEW:
+        return set()
+    parts = log.action[rows].reshape(len(rows), -1).T
+    return {j for part in parts for j in columns[np.abs(correlations(log.obs[rows + 1][:, columns], part)) > EXACT]}
+
+
+def predicted_action(log: Episodes) -> Iterator[Seen]:
+    """A single column that all but says what was done. Copies are another finding."""
+    if log.steps < FEW or len(log) < 2:
+        return
+    (rows, half), known = halves(log), earlier_actions(log) | set(action_copies(log))
+    parts = log.action[rows].reshape(len(rows), -1).T
+    score = lambda j: max(predicted(log.obs[rows, j], part, half, classes=not continuous(log)) for part in parts)
+    found = {log.obs_names[j]: told for j in varied(log) if j not in known and (told := score(j)) > SURE}
+    if found:
+        yield Seen(
+            f"{listed(f'{name} ({told:.1%} of it)' for name, told in found.items())}, in held-out episodes.",
+            everywhere(log),
+            tuple(found),
+            {"told": found},
+        )
+
+
+def reward_copies(log: Episodes) -> dict[int, str]:
+    """Column -> which row's reward it holds: the same, or the next of the episode."""
+    inner, columns, found = followed(log), varied(log), {}
+    for which, rows, reward in (("same", everywhere(log), log.reward), ("next", inner, log.reward[inner + 1])):
+        if len(rows) >= FEW and np.ptp(reward) > 0:
+            found = {j: which for j in columns[copying(log.obs[rows][:, columns], reward)]} | found
+    return found
+
+
+def copied_reward(log: Episodes) -> Iterator[Seen]:
+    if found := {log.obs_names[j]: which for j, which in reward_copies(log).items()}:
+        yield Seen(
+            f"{listed(f'{name} (of the {which} row)' for name, which in found.items())}.", everywhere(log), tuple(found), {"row": found}
+        )
+
+
+def predicted_reward(log: Episodes) -> Iterator[Seen]:
+    """Copies are another finding."""
+    if np.ptp(log.reward) == 0 or len(log) < 2:
+        return
+    (rows, half), known = halves(log), reward_copies(log)
+    two = len(np.unique(log.reward)) == 2
+    score = lambda j: predicted(log.obs[rows, j], log.reward[rows], half, classes=two)
+    found = {log.obs_names[j]: told for j in varied(log) if j not in known and (told := score(j)) > SURE}
+    if found:
+        yield Seen(
+            f"{listed(f'{name} ({told:.1%} of it)' for name, told in found.items())}, in held-out episodes.",
+            everywhere(log),
+            tuple(found),
+            {"told": found},
+        )
+
+
+def outcomes(log: Episodes) -> dict[str, np.ndarray]:
+    """What is known of an episode at its end only, (episodes,) each; those that vary, and of two values both come five times or more."""
+    last = log.stops - 1
+    ways = {
+        "the return": log.returns(),
+        "the last reward": log.reward[last],
+        "whether it ends": log.terminal[last],
+        "its length": log.lengths,
+    }
+    kinds = {name: np.unique(x, return_counts=True)[1] for name, x in ways.items()}
+    return {name: x.astype(np.float64) for name, x in ways.items() if len(kinds[name]) > (2 if kinds[name].min() < 5 else 1)}
+
+
+def outcome_told(log: Episodes) -> dict[int, tuple[str, float]]:
+    """Column -> what of the outcome its first value tells best, and how well; 1 is a copy."""
+    if len(log) < 2 * FEW:
+        return {}
+    first, half, found = log.obs[log.starts], np.random.default_rng(0).permutation(len(log)) % 2, {}
+    columns = np.flatnonzero(first.min(axis=0) != first.max(axis=0))
+    for name, x in outcomes(log).items():
+        two = len(np.unique(x)) == 2
+        for j, copy in zip(columns, copying(first[:, columns], x)):
+            told = 1.0 if copy else min(predicted(first[:, j], x, half, classes=two), EXACT)
+            if told > max(FOREKNOWN, found.get(j, ("", 0.0))[1]):
+                found[j] = name, told
+    return found
+
+
+def copied_outcome(log: Episodes) -> Iterator[Seen]:
+    if found := {log.obs_names[j]: name for j, (name, told) in outcome_told(log).items() if told == 1}:
+        yield Seen(
+            f"{listed(f'{column} ({name})' for column, name in found.items())}, from the first step on.",
+            everywhere(log),
+            tuple(found),
+            {"tells": found},
+        )
+
+
+def predicted_outcome(log: Episodes) -> Iterator[Seen]:
+    if found := {log.obs_names[j]: (name, told) for j, (name, told) in outcome_told(log).items() if told < 1}:
+        yield Seen(f"{listed(f'{column} ({told:.1%} of {name})' for column, (name, told) in found.items())}, in held-out episodes.", log.starts,
+                   tuple(found), {"told": {column: told for column, (_, told) in found.items()}})  # fmt: skip
+
+
+def future_columns(log: Episodes) -> Iterator[Seen]:
+    """A column that is another one a step ahead. Seen from the other side, that is a column of values before; such a one is known by its
+    first values: nothing came before, so that they are all alike, or those of the other column."""
+    rows, columns, first = followed(log), varied(log), log.obs[log.starts]
+    if len(rows) < FEW:
+        return
+    whole = lambda at: {j: hashed(log.obs[at, j][None]).item() for j in columns}
+    ahead, found = {key: j for j, key in whole(rows).items()}, {}
+    for k, key in whole(rows + 1).items():
+        j = ahead.get(key, k)
+        alike = max(counts(first[:, k]).max() / len(log), (first[:, k] == first[:, j]).mean())
+        if j != k and alike < 0.99:
+            found[log.obs_names[j]] = log.obs_names[k]
+    if found:
+        yield Seen(f"{listed(f'{a} is {b} of the next row' for a, b in found.items())}.", rows, tuple(found), {"ahead of": found})
+
+
+# columns -------------------------------------------------------------------------------------------------------------------------
+
+
+def constant_columns(log: Episodes) -> Iterator[Seen]:
+    names = tuple(log.obs_names[j] for j in np.setdiff1d(np.arange(log.obs.shape[1]), varied(log)))
+    if names and log.steps > 1:
+        yield Seen(f"{len(names):,} of {log.obs.shape[1]:,}: {listed(names)}.", everywhere(log), names)
+
+
+def nearly_constant_columns(log: Episodes) -> Iterator[Seen]:
+    other = log.obs != np.median(log.obs, axis=0)
+    rare = other.any(axis=0) & (other.mean(axis=0) < 1e-3)
+    names = tuple(log.obs_names[j] for j in np.flatnonzero(rare))
+    if names:
+        yield Seen(f"{len(names):,} of {log.obs.shape[1]:,}: {listed(names)}.", other[:, rare].any(axis=1), names)
+
+
+def missing_codes(log: Episodes) -> Iterator[Seen]:
+    columns = measured(log)
+    if found := {name: rows for name, column in columns.items() if (rows := codes(column)).any()}:
+        value = {name: float(columns[name][rows][0]) for name, rows in found.items()}
+        yield Seen(
+            f"{listed(f'{name} is {value[name]:g} in {rows.sum():,} rows' for name, rows in found.items())}.",
+            union(found, log.steps),
+            tuple(found),
+            {"code": value},
+        )
+
+
+def stray_values(log: Episodes) -> dict[str, np.ndarray]:
+    """Column -> (steps,) bool: values far from all others, codes of missing ones aside."""
+    found = {}
+    for name, column in measured(log).items():
+        plain = ~codes(column)
+        rows = np.zeros(log.steps, bool)
+        rows[plain] = strays(column[plain])
+        found[name] = rows
+    return found
+
+
+def outliers(log: Episodes) -> Iterator[Seen]:
+    columns = measured(log)
+    if found := {name: rows for name, rows in stray_values(log).items() if rows.any()}:
+        far = {name: float(columns[name][rows][0]) for name, rows in found.items()}
+        yield Seen(
+            f"{listed(f'{name} in {rows.sum():,} rows (for example {far[name]:.4g})' for name, rows in found.items())}.",
+            union(found, log.steps),
+            tuple(found),
+            {"example": far},
+        )
+
+
+def jumps(log: Episodes) -> Iterator[Seen]:
+    """Between neighbouring rows of an episode. To an outlier and back is another finding."""
+    rows, odd, found = followed(log), stray_values(log), {}
+    for j in varied(log):
+        name = log.obs_names[j]
+        apart = odd[name] | codes(log.obs[:, j])
+        sound = rows[~(apart[rows] | apart[rows + 1])]
+        far = strays(log.obs[sound + 1, j] - log.obs[sound, j])
+        if far.any():
+            found[name] = np.zeros(log.steps, bool)
+            found[name][sound[far] + 1] = True
+    if found:
+        yield Seen(f"{listed(f'{name} in {at.sum():,} rows' for name, at in found.items())}.", union(found, log.steps), tuple(found))
+
+
+def telling_blanks(log: Episodes) -> Iterator[Seen]:
+    """Columns that say whether another one was missing, where that goes with what was done or with what was still earned."""
+    to_go, found = log.to_go(), {}
+    spread = max(float(to_go.std()), 1e-12)
+    for j in varied(log):
+        name, gone = log.obs_names[j], log.obs[:, j] > 0.5
+        if not name.endswith("(missing)") or min(gone.sum(), (~gone).sum()) < FEW:
+            continue
+        apart = abs(to_go[gone].mean() - to_go[~gone].mean()) / spread
+        if chosen(log):
+            share = lambda rows: np.bincount(log.action[rows], minlength=log.spec.action.size) / rows.sum()
+            apart = max(apart, np.abs(share(gone) - share(~gone)).sum() / 2)
+        if apart > 0.25:
+            found[name.removesuffix("(missing)").rstrip(" =")] = gone
+    if found:
+        share = {name: float(gone.mean()) for name, gone in found.items()}
+        yield Seen(
+            f"{listed(f'{name} (missing in {share[name]:.0%} of the rows)' for name in found)}.",
+            union(found, log.steps),
+            tuple(found),
+            {"missing": share},
+        )
+
+
+def broken_chain(log: Episodes) -> Iterator[Seen]:
+    rows = followed(log)
+    broken = (log.next_obs[rows] != log.obs[rows + 1]).reshape(len(rows), -1).any(axis=1)
+    if broken.any():
+        yield Seen(f"After {broken.sum():,} of {log.steps:,} steps.", rows[broken])
+
+
+# ends, rewards, time -------------------------------------------------------------------------------------------------------------
+
+
+def otherwise(log: Episodes, cut: np.ndarray) -> tuple[str, dict[str, float]]:
+    """What it would mean if these episodes had been cut instead of ended, and had gone on for as long again: the mean return at worst and at
+    best, at the least and the greatest reward (of 98 in 100)."""
+    low, high = np.quantile(log.reward, [0.01, 0.99])
+    more, mean = log.lengths[cut].sum() / len(log), float(log.returns().mean())
+    worst, best = mean + float(more * min(low, 0)), mean + float(more * max(high, 0))
+    text = (
+        f"Had they been cut, and gone on for as long again, the mean return would be from {worst:.4g} to {best:.4g} instead of {mean:.4g}."
+    )
+    return text, {"mean": mean, "worst": worst, "best": best}
+
+
+def one_length(log: Episodes) -> Iterator[Seen]:
+    """Only where something is earned on the way: an outcome at the end is a reason to end."""
+    length, last = int(log.lengths[0]), log.stops - 1
+    if len(log) >= FEW and np.ptp(log.lengths) == 0 and length > 1 and log.terminal[last].all() and log.reward[followed(log)].any():
+        text, numbers = otherwise(log, np.arange(len(log)))
+        yield Seen(f"All have {length:,} steps. {text}", last, numbers=numbers | {"length": length})
+
+
+def limit_as_end(log: Episodes) -> Iterator[Seen]:
+    """The greatest length comes far oftener than those just below it, and its episodes are marked as ended."""
+    longest = int(log.lengths.max())
+    at, below = log.lengths == longest, ((log.lengths >= 0.9 * longest) & (log.lengths < longest)).sum()
+    ended = at & log.terminal[log.stops - 1]
+    if longest >= 10 and not at.all() and ended.sum() >= max(5, 0.01 * len(log), 5 * below):
+        text, numbers = otherwise(log, np.flatnonzero(ended))
+        yield Seen(f"{ended.sum():,} of {len(log):,} episodes have exactly {longest:,} steps, the most there are, and {below:,} nearly as many. {text}", log.stops[ended] - 1,
+                   numbers=numbers | {"length": longest, "episodes": int(ended.sum())})  # fmt: skip
+
+
+def never_ended(log: Episodes) -> Iterator[Seen]:
+    if not log.terminal.any():
+        yield Seen(f"{len(log):,} of {len(log):,} episodes are cut, after {log.lengths.mean():.4g} steps in the mean.", log.stops - 1)
+
+
+def ends_disagree(log: Episodes) -> Iterator[Seen]:
+    """Where rewards are paid in last steps only: cut episodes that were paid; ended ones that were not, though nearly all are."""
+    last = log.stops - 1
+    ended, paid = log.terminal[last], log.reward[last] != 0
+    if log.reward[followed(log)].any() or not (ended & paid).any():
+        return
+    if (cut := ~ended & paid).any():
+        yield Seen(
+            f"{cut.sum():,} of {(~ended).sum():,} episodes marked as cut have the reward of an end.",
+            last[cut],
+            numbers={"episodes": int(cut.sum())},
+        )
+    if (unpaid := ended & ~paid).any() and unpaid.sum() < 0.05 * ended.sum() and len(np.unique(log.reward[last[ended & paid]])) > 1:
+        yield Seen(
+            f"{unpaid.sum():,} of {ended.sum():,} episodes marked as ended have no outcome: a reward of 0.",
+            last[unpaid],
+            numbers={"episodes": int(unpaid.sum())},
+        )
+
+
+def paid_at_the_end(log: Episodes) -> Iterator[Seen]:
+    last, mean = log.stops - 1, float(log.lengths.mean())
+    if not log.reward[followed(log)].any() and log.reward[last].any():
+        yield Seen(f"In the last step only, the {mean:.3g}th in the mean.", last, numbers={"length": mean})
+
+
+def equal_returns(log: Episodes) -> Iterator[Seen]:
+    returns = log.returns()
+    if len(log) > 1 and np.ptp(returns) <= 1e-6 * max(1e-6, np.abs(returns).max()):
+        yield Seen(f"All {len(log):,} episodes earned {returns[0]:.4g}.", everywhere(log), numbers={"return": float(returns[0])})
+
+
+def large_rewards(log: Episodes) -> Iterator[Seen]:
+    size = float(np.quantile(np.abs(log.reward), 0.99))
+    if size > 100:
+        yield Seen(f"One in a hundred is {size:.4g} or more.", np.abs(log.reward) >= size, ("reward",), {"size": size})
+
+
+def tiny_rewards(log: Episodes) -> Iterator[Seen]:
+    paid = np.abs(log.reward[log.reward != 0])
+    if len(paid) and (size := float(np.quantile(paid, 0.99))) < 0.01:
+        yield Seen(f"Hardly any is larger than {size:.2g}.", log.reward != 0, ("reward",), {"size": size})
+
+
+def passing(log: Episodes) -> tuple[np.ndarray, np.ndarray, float]:
+    """(the rows that have a next one, how much time passes until then, the usual time)."""
+    rows = followed(log)
+    taken = log.time[rows + 1].astype(np.float64) - log.time[rows].astype(np.float64)
+    return rows, taken, float(np.median(taken))
+
+
+def time_gaps(log: Episodes) -> Iterator[Seen]:
+    rows, taken, usual = passing(log)
+    gap = taken > 10 * usual
+    if gap.any() and gap.mean() < 0.05:
+        yield Seen(
+            f"{gap.sum():,} of {log.steps:,} steps take more than ten times the usual {usual:.4g}, one of them {taken.max():.4g}.",
+            rows[gap],
+            ("time",),
+            {"usual": usual, "longest": float(taken.max())},
+        )
+
+
+def uneven_steps(log: Episodes) -> Iterator[Seen]:
+    rows, taken, usual = passing(log)
+    off = np.abs(taken - usual) > 0.05 * usual
+    if log.duration is None and off.mean() > 0.05:
+        low, high = np.quantile(taken, [0.05, 0.95])
+        yield Seen(
+            f"{off.mean():.0%} of the steps do not take the usual {usual:.4g}; nine in ten take {low:.4g} to {high:.4g}.",
+            rows[off],
+            ("time",),
+            {"share": float(off.mean())},
+        )
+
+
+# decisions -----------------------------------------------------------------------------------------------------------------------
+
+
+def one_action(log: Episodes) -> Iterator[Seen]:
+    if log.steps > 1 and (log.action == log.action[:1]).all():
+        yield Seen("There is no decision to learn or to judge.", everywhere(log))
+
+
+def unused_actions(log: Episodes) -> Iterator[Seen]:
+    count = np.bincount(log.action, minlength=log.spec.action.size)
+    if names := tuple(log.action_names[a] for a in np.flatnonzero(count == 0)):
+        yield Seen(f"{len(names):,} of {len(count):,}: {listed(names)}.", np.zeros(0, int), names, {"actions": len(names)})
+
+
+def single_action_states(log: Episodes) -> Iterator[Seen]:
+    taken = by_state(log)
+    often = taken.sum(axis=1) >= OFTEN
+    rows = (often & ((taken > 0).sum(axis=1) == 1))[log.obs] & free(log)
+    if rows.any():
+        states = len(np.unique(log.obs[rows]))
+        yield Seen(
+            f"{states:,} of {often.sum():,} states that were met {OFTEN} times or more, {rows.mean():.1%} of the rows.",
+            rows,
+            numbers={"states": states, "share": float(rows.mean())},
+        )
+
+
+def deterministic_logger(log: Episodes) -> Iterator[Seen]:
+    """By recorded probabilities; else by numbered states that were met often; else by whether trees tell the action of held-out episodes."""
+    open_ = free(log)
+    if (log.action == log.action[:1]).all() or not open_.any():
+        return
+    if log.log_prob is not None and not continuous(log):
+        share, how = float((log.log_prob[open_] > -1e-6).mean()), "have a recorded probability of 1"
+    elif table(log):
+        taken = by_state(log)
+        often = (taken.sum(axis=1) >= OFTEN)[log.obs] & open_
+        share = float((taken.argmax(axis=1)[log.obs] == log.action)[often].mean()) if often.mean() > 0.5 else 0.0
+        how = "are the commonest of their state"
+    elif vector(log) and log.steps >= 10 * FEW and len(log) >= 4:
+        share, how = told_action(log), "can be told from the observation, in held-out episodes"
+    else:
+        return
+    if share > RULE:
+        yield Seen(f"{share:.1%} of the actions {how}.", everywhere(log), numbers={"share": share})
+
+
+def told_action(log: Episodes) -> float:
+    """The share of held-out actions that boosted trees tell; of continuous ones the share of the variance, in the dimension told worst."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
+
+    rows, half = halves(log)
+    learn, ask = rows[half == 0], rows[half == 1]
+    kind = HistGradientBoostingRegressor if continuous(log) else HistGradientBoostingClassifier
+    share = 1.0
+    for part in log.action.reshape(log.steps, -1).T:
+        if len(np.unique(part[learn])) > 1 and share > RULE:  # a dimension that cannot be told decides
+            with threadpool_limits(1):
+                said = (
+                    kind(max_iter=50, max_leaf_nodes=16, early_stopping=False, random_state=0)
+                    .fit(log.obs[learn], part[learn])
+                    .predict(log.obs[ask])
+                )
+            right = 1 - ((said - part[ask]) ** 2).mean() / max(part[ask].var(), 1e-12) if continuous(log) else (said == part[ask]).mean()
+            share = min(share, float(right))
+    return share
+
+
+def wrong_propensities(log: Episodes) -> Iterator[Seen]:
+    """An action that is taken with probability p, and weighted by 1 / p, counts once in a row on average, or less where it is not possible
+    everywhere. In numbered states that were met often it also comes as often as p says."""
+    p, size, names = np.exp(log.log_prob.astype(np.float64)), log.spec.action.size, log.action_names
+    weight = np.zeros((len(log), size))
+    np.add.at(weight, (np.repeat(np.arange(len(log)), log.lengths), log.action), 1 / p)
+    allowed = np.full(size, log.steps) if log.mask is None else log.mask.sum(axis=0)
+    excess = weight.sum(axis=0) - allowed
+    error = np.sqrt(len(log)) * weight.std(axis=0)  # by episodes, whose rows are not independent
+    over = excess > np.maximum(0.05 * log.steps, 5 * error)
+    if over.any():
+        times = {names[a]: float(weight[:, a].sum() / allowed[a]) for a in np.flatnonzero(over)}
+        yield Seen(
+            f"Weighted by 1 / p, {listed(f'{name} comes {x:.2f} times a row' for name, x in times.items())}; at most 1 can be.",
+            over[log.action],
+            tuple(times),
+            {"times": times},
+        )
+    elif numbered(log):
+        yield from miscounted(log, p)
+
+
+def miscounted(log: Episodes, p: np.ndarray) -> Iterator[Seen]:
+    """Pairs of state and action, by how often they came and by the mean of what is recorded."""
+    _, which, count = np.unique(log.obs.astype(np.int64) * log.spec.action.size + log.action, return_inverse=True, return_counts=True)
+    mean = lambda x: np.bincount(which, weights=x) / count
+    said, visits = mean(p), mean(np.bincount(log.obs, minlength=log.spec.obs.size)[log.obs])
+    spread = np.sqrt(visits * said * np.maximum(1 - said, 0))
+    sure = (spread**2 >= 5) | ((said > 1 - 1e-6) & (visits >= OFTEN))
+    off = sure & (np.abs(count - visits * said) > np.maximum(0.05 * visits, 6 * spread))
+    if off.sum() > 0.01 * sure.sum():
+        worst = int(np.argmax(np.abs(count / visits - said) * off))
+        yield Seen(f"{off.sum():,} of {sure.sum():,} pairs of state and action that came often: one at a rate of {count[worst] / visits[worst]:.2f}, where {said[worst]:.2f} is recorded.",
+                   off[which], numbers={"pairs": int(off.sum()), "of": int(sure.sum())})  # fmt: skip
+
+
+def out_of_range(log: Episodes) -> Iterator[Seen]:
+    outside = (np.abs(unit(log)) > 1 + 1e-4).any(axis=1)
+    if outside.any():
+        yield Seen(f"{outside.sum():,} of {log.steps:,} actions.", outside, log.action_names)
+
+
+def saturated_actions(log: Episodes) -> Iterator[Seen]:
+    edge = np.abs(unit(log)) > 1 - 1e-4
+    share = {name: float(x) for name, x in zip(log.action_names, edge.mean(axis=0)) if x > 0.1}
+    if share:
+        yield Seen(
+            f"{listed(f'{name} in {x:.0%} of the rows' for name, x in share.items())}.", edge.any(axis=1), tuple(share), {"share": share}
+        )
+
+
+def few_valued_actions(log: Episodes) -> Iterator[Seen]:
+    values = {name: n for name, column in zip(log.action_names, log.action.T) if 1 < (n := len(np.unique(column))) <= 10}
+    if values and log.steps >= 100:
+        yield Seen(f"{listed(f'{name} has {n}' for name, n in values.items())}.", everywhere(log), tuple(values), {"values": values})
+
+
+def guessed_bounds(log: Episodes) -> Iterator[Seen]:
+    """Bounds that one or two rows reach, each of them, are those that were seen."""
+    reached = np.concatenate([(side * unit(log) > 1 - 1e-6).sum(axis=0) for side in (1, -1)])
+    if log.steps >= 100 and ((reached >= 1) & (reached <= 2)).all():
+        yield Seen("They are the smallest and the largest seen.", np.zeros(0, int), log.action_names)
+
+
+# how much of it ------------------------------------------------------------------------------------------------------------------
+
+
+def few_episodes(log: Episodes) -> Iterator[Seen]:
+    if len(log) < LEAST:
+        yield Seen(
+            f"{len(log):,}, of which a third would have to judge what is learned from the others.",
+            log.starts,
+            numbers={"episodes": len(log), "least": LEAST},
+        )
+
+
+def long_episodes(log: Episodes) -> Iterator[Seen]:
+    """Weights of whole episodes have a second moment of (1 + χ²)^steps, and are worth so many times fewer episodes."""
+    spread = scipy.special.logsumexp(log.lengths * np.log(MODEST)) - np.log(len(log))
+    worth = float(np.exp(np.log(HELD * len(log)) - spread))
+    if worth < WORTH:
+        yield Seen(f"Of a policy that differs modestly from practice (by a χ² distance of {MODEST - 1:.1f} in each decision), the {HELD * len(log):,.0f} episodes kept for judging "
+                   f"would be worth {worth:.2g}, as they have {log.lengths.mean():.4g} steps in the mean.", log.starts, numbers={"worth": worth, "length": float(log.lengths.mean())})  # fmt: skip
+
+
+def drifting_practice(log: Episodes) -> Iterator[Seen]:
+    """The second against the first half of the episodes: returns, and what was done, both in standard deviations (of choices: the share that differs)."""
+    if len(log) < 2 * LEAST:
+        return
+    late, returns = np.arange(len(log)) >= len(log) // 2, log.returns()
+    apart = lambda x, rows: np.abs(x[rows].mean(axis=0) - x[~rows].mean(axis=0)) / np.maximum(x.std(axis=0), 1e-12)
+    earned, rows = float(apart(returns, late)), np.repeat(late, log.lengths)
+    if chosen(log):
+        share = lambda at: np.bincount(log.action[at], minlength=log.spec.action.size) / at.sum()
+        done = float(np.abs(share(rows) - share(~rows)).sum() / 2)
+    else:
+        done = float(apart(log.action.reshape(log.steps, -1).astype(np.float64), rows).max())
+    if earned > 0.5 or done > 0.25:
+        yield Seen(
+            f"In the second half of the log, returns differ by {earned:.2f} standard deviations and what was done by {done:.2f}.",
+            log.starts[late],
+            numbers={"returns": earned, "actions": done},
+        )
