@@ -24,6 +24,7 @@ UPDATES = {
     "hopper-medium-expert": 30_000, "hopper-replay-mixture": 30_000, "halfcheetah-medium": 30_000,
     "pointmaze-medium-stitch": 30_000, "door-human": 20_000,
     "hopper-medium@10000": 20_000, "hopper-medium@50000": 20_000, "hopper-medium@200000": 20_000,
+    "minatar-breakout-random": 6_000, "minatar-breakout-mixture": 6_000,
 }  # fmt: skip
 "By task, the updates that every algorithm would have if it were fast enough; None: those of its settings. What iterates over the whole log has its own."
 ONLY = {"hopper-medium": ("bc", "td3", "sac", "td3bc")}
@@ -74,7 +75,8 @@ NARROW = ("icu-sepsis", "hopper-medium", "hopper-expert", "hopper-medium-expert"
 "Logs of few policies: what the naive baselines are expected to fail on."
 EXPERT = ("hopper-expert", "halfcheetah-expert", "door-expert", "door-human")
 MIXED = ("icu-sepsis", "cartpole-replay", "cartpole-random", "pendulum-replay", "pendulum-random", "hopper-medium-expert", "hopper-replay-mixture",
-         "halfcheetah-medium-expert", "halfcheetah-replay-mixture", "pointmaze-medium-navigate", "pointmaze-medium-stitch")  # fmt: skip
+         "halfcheetah-medium-expert", "halfcheetah-replay-mixture", "pointmaze-medium-navigate", "pointmaze-medium-stitch",
+         "minatar-breakout-mixture")  # fmt: skip
 "Logs with good and bad in them: what offline RL is expected to beat imitation on."
 
 
@@ -88,7 +90,7 @@ def cells(options) -> list:
 
     chosen = []
     for name in options.tasks.split(",") if options.tasks else UPDATES:
-        task, updates = tasks.find(name), UPDATES.get(name, 100_000)
+        task, updates = tasks.find(name), options.updates or UPDATES.get(name, 100_000)
         wanted = options.algorithms.split(",") if options.algorithms else ONLY.get(name.split("@")[0], runner.fitting(task))
         for algorithm in wanted:
             if algorithm not in runner.fitting(task):
@@ -99,7 +101,8 @@ def cells(options) -> list:
             why += [", ".join(f"{name} = {value}" for name, value in fields.items()) + " for time's sake"] if fields else []
             if steps is not None and (most := max(1000, int(options.minutes * 60 * rate / SEEDS) // 1000 * 1000)) < steps:
                 steps, why = most, [*why, f"{most:,} of {updates:,} updates for time's sake"]
-            chosen.append((task, algorithm, runner.Asked(SEEDS, steps, fields=fields, why="; ".join(why))))
+            every = None if steps is None else max(1, steps // options.evaluations)
+            chosen.append((task, algorithm, runner.Asked(SEEDS, steps, every, fields=fields, why="; ".join(why))))
     return chosen
 
 
@@ -368,6 +371,8 @@ def main():
     parser.add_argument("--tasks", help="names with commas (default: all of the plan)")
     parser.add_argument("--algorithms", help="names with commas (default: all that fit)")
     parser.add_argument("--minutes", type=float, default=20, help="training of one cell on two cores, about")
+    parser.add_argument("--evaluations", type=int, default=20, help="of each cell")
+    parser.add_argument("--updates", type=int, help="of each cell, in the place of the plan's")
     parser.add_argument("--sources", type=Path, help="where policies/, d3rlpy_h5/ and minari/ lie (default: TOPSTITCH_SOURCES)")
     parser.add_argument("--out", type=Path, default=Path("runs/learning"), help="where the runs are kept, to go on from")
     parser.add_argument("--plan", action="store_true", help="only show what would be run")

@@ -1,6 +1,11 @@
 """topstitch as one of the engines of `speed.py`: the compiled loop that `topstitch.train` runs, on the public algorithms."""
 
+import dataclasses
+
+import numpy as np
 from peers.protocol import Missing, serve
+
+STATES = 1000
 
 
 def load(job, columns, _):
@@ -16,9 +21,15 @@ def load(job, columns, _):
     kind = algos.find(job["algorithm"])
     if (Discrete if job["discrete"] else Box) not in kind.actions:
         raise Missing(f"{kind.__name__} is not for {'discrete' if job['discrete'] else 'continuous'} actions")
-    algo = kind(**{name: tuple(value) if name == "hidden" else value for name, value in job.get("fields", {}).items()})
-    names = ("obs", "action", "reward", "terminal", "ends", "next_obs")
-    log = Episodes.of(**{name: columns[name] for name in names}, actions=job["act"] if job["discrete"] else None)
+    known = {field.name for field in dataclasses.fields(kind)}
+    given = {name: tuple(value) if name == "hidden" else value for name, value in job.get("fields", {}).items() if name in known}
+    algo = kind(**given)
+    rows = {name: columns[name] for name in ("obs", "action", "reward", "terminal", "ends", "next_obs")}
+    states = None if Box in kind.observations else STATES
+    if states:  # numbers of states where a method knows no vectors
+        rows |= {name: (np.abs(rows[name][:, 0]) * 997 % 1 * states).astype(np.int32) for name in ("obs", "next_obs")}
+    chance = np.full(len(rows["reward"]), 1 / job["act"] if job["discrete"] else 0.5 ** job["act"], np.float32)
+    log = Episodes.of(**rows, actions=job["act"] if job["discrete"] else None, states=states, probability=chance)
     index = len(algo.stages()) - 1
     if not algo.stages()[index].compiled:
         raise Missing("one update is a fit of the whole set, outside the compiled loop")
@@ -39,7 +50,7 @@ def load(job, columns, _):
 
         def run(steps):
             nonlocal states, alive, at
-            moment = jnp.int32(at), jnp.int32(steps), jnp.float32(loop.CEILING)
+            moment = jnp.int32(at), jnp.int32(steps), jnp.float32(jnp.inf)  # what an earlier stage would have learned is missing
             how = dict(index=index, together=job.get("together", "map"), devices=devices)
             states, alive, broken, sums = loop.advance(algorithms, states, alive, held, keys, *moment, **how)
             jax.block_until_ready((states, sums))
