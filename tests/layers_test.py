@@ -42,8 +42,10 @@ MAY = {
         "supply",
     ],
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
+    "study": ["core", "nets", "disk", "data", "ope"],
+    "report": ["disk"],  # stored results only
     "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection"]
-    + ["supply", "ope"],
+    + ["supply", "ope", "study", "report"],
     "__init__": ["algos", "data", "collection", "evaluation", "online", "ope", "runs", "store"],
     "__main__": ["cli"],
 }

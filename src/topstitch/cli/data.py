@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from . import Wrong, parse
+from .data_report import report
 from .roles import Flat, Json, Roles, read_log, role
 
 INFO = """What is in a log: episodes, returns, spaces, and what the reader had to say about it.
@@ -44,12 +45,14 @@ class Join:
 
 
 def main(argv: list[str]) -> None:
-    known = {"info": info, "join": join}
+    known = {"info": info, "report": report, "join": join}
     if not argv or argv[0] not in (*known, "-h", "--help"):
-        raise Wrong("Say what to do with the data: `topstitch data info FILE …`, or `topstitch data join FILE FILE … -o PATH`.")
+        raise Wrong("Say what to do with the data: `topstitch data info FILE …`, `topstitch data report FILE … -o PAGE`, or "
+                    "`topstitch data join FILE FILE … -o PATH`.")  # fmt: skip
     if argv[0] not in known:
-        print("usage: topstitch data info FILE …\n       topstitch data join FILE FILE … -o PATH\n\n  info    what is in a log\n"
-              "  join    several logs as one\n\n  topstitch data info --help says more.")  # fmt: skip
+        print("usage: topstitch data info FILE …\n       topstitch data report FILE … -o PAGE\n       topstitch data join FILE FILE … -o PATH\n\n"
+              "  info    what is in a log\n  report  what it can say, as a page\n  join    several logs as one\n\n"
+              "  topstitch data info --help says more.")  # fmt: skip
         return
     known[argv[0]](argv[1:])
 

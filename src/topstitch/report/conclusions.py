@@ -1,0 +1,264 @@
+"""What may be concluded from a log, and what may not: sentences chosen by the numbers of `study.describe`, each with its number.
+
+Every rule looks at one thing, has one threshold, and says one of two sentences. What no number can show (hidden reasons, tomorrow's
+episodes) is not here: the page says it whatever the numbers are.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .kit import GAP, Scale, listed, num, pct, short, some
+
+EPISODES = 30
+"From so many on, a normal interval for the mean return is fair."
+CUT = 0.1
+"The share of cut-off episodes above which returns are not outcomes."
+WRONG, SURE = 0.05, 4.0
+"How far, and by how many standard errors, the mean of turned-round recorded probabilities must be from 1 before they count as wrong."
+OFF, ERROR = 2.0, 0.05
+"A rare choice predicted so many times too often or too rarely; of vectors, the calibration error."
+ALONE = 0.5
+"The share of decisions at which only one action is in play."
+NARROW = 0.05
+"Of vectors: the spread of practice in halves of the range."
+NEAR = 0.05
+"The share of decisions that may depart from practice."
+REFUSED, READ = 10, 100
+"Effective sample sizes: below the first estimates are refused, below the second intervals cannot be read."
+LOST = 0.05
+"The share of what a policy does that practice never does, from which on weights are refused (`ope.diagnostics`)."
+RARE, THIN = 5, 0.1
+"Decisions logged fewer times than this in their state, and the share of them above which estimates rest on single cases."
+MISFIT = 0.1
+"The error of the world's value of practice, in distances of the best from the worst tenth of the episodes."
+LUCK = 0.5
+"The share of a believed gain that must be left in the other half of the episodes."
+
+Numbers = Mapping[str, Any]
+
+
+class Nouns(NamedTuple):
+    """What things are called in this log."""
+
+    episode: str = "episode"
+    episodes: str = "episodes"
+    step: str = "decision"
+    steps: str = "decisions"
+
+
+class Said(NamedTuple):
+    """One conclusion."""
+
+    code: str
+    allowed: bool
+    "Whether it says what may be concluded, or what may not."
+    text: str
+    numbers: dict[str, Any]
+
+    @property
+    def severity(self) -> str:
+        return "ok" if self.allowed else "warning"
+
+
+def conclusions(numbers: Numbers, nouns: Nouns = Nouns()) -> list[Said]:  # noqa: B008, a constant
+    """Of the rules that apply, in the order of a study."""
+    return [said for rule in RULES if (said := rule(numbers, nouns)) is not None]
+
+
+class Answer(NamedTuple):
+    """What a log can do, in a word, and the largest share of decisions that may depart from practice, whichever way."""
+
+    code: str
+    "bold, near, practice or unweighed."
+    share: float
+
+
+def answer(numbers: Numbers) -> Answer:
+    if numbers["reach"] is None:
+        return Answer("unweighed", 0.0)
+    share = min(way["furthest"][str(READ)] for way in numbers["reach"]["toward"].values())
+    return Answer("bold" if share == 1 else "near" if share >= NEAR else "practice", share)
+
+
+def scale(numbers: Numbers) -> Scale:
+    """How returns are written: shares in percent."""
+    returns, share = numbers["episodes"]["returns"], numbers["episodes"]["unit"] == "share"
+    width = min(returns["mean"], 1 - returns["mean"]) if share else returns["sd"]
+    return Scale.of([returns["low"], returns["high"]], [width], share=share)
+
+
+def chosen(numbers: Numbers) -> Numbers:
+    """The threshold of visits by which gains are judged."""
+    found = numbers["stitching"]
+    return next(row for row in found["thresholds"] if row["least"] == found["chosen"])
+
+
+def said(code: str, allowed: bool, yes: str, no: str, **numbers) -> Said:
+    return Said(code, bool(allowed), yes if allowed else no, numbers)
+
+
+# what was earned -------------------------------------------------------------------------------------------------------------
+
+
+def mean(d: Numbers, nouns: Nouns) -> Said:
+    returns, n, say = d["episodes"]["returns"], d["episodes"]["count"], scale(d)
+    half = 1.96 * returns["sd"] / math.sqrt(max(n - 1, 1))
+    interval = say.span(returns["mean"] - half, returns["mean"] + half)
+    found = f"{say.level(returns['mean'])} on average (95{GAP}% interval {interval}), by {some(n, nouns.episode, nouns.episodes)}"
+    return said("mean", n >= EPISODES, f"What practice earns is known: {found}.",
+                f"What practice earns is hardly known: {found}, fewer than {EPISODES}.", mean=returns["mean"], half=half, episodes=n)  # fmt: skip
+
+
+def spread(d: Numbers, nouns: Nouns) -> Said:
+    returns, say = d["episodes"]["returns"], scale(d)
+    low, high = say.level(returns["low"]), say.level(returns["high"])
+    return said("spread", returns["high"] > returns["low"], f"Some {nouns.episodes} went better than others: they earned from {low} to {high}.",
+                f"Nothing can be learned about better and worse: all {nouns.episodes} earned {low}.", low=returns["low"], high=returns["high"])  # fmt: skip
+
+
+def ends(d: Numbers, nouns: Nouns) -> Said:
+    cut, n = d["episodes"]["truncated"], d["episodes"]["count"]
+    share = f"{pct(cut / n)}{GAP}% of the {nouns.episodes}"
+    yes = f"Returns are outcomes: every {nouns.episode} truly ends." if cut == 0 else f"Returns are outcomes, but for {share} that the record cuts off."  # fmt: skip
+    return said("ends", cut <= CUT * n, yes,
+                f"Returns are not outcomes: the record cuts off {share}, and what came later does not count in them.", share=cut / n)  # fmt: skip
+
+
+# how decisions were made -----------------------------------------------------------------------------------------------------
+
+
+def recorded(d: Numbers, nouns: Nouns) -> Said:
+    """1 / (probability · number of legal actions) has the share of actions that were possible for its mean."""
+    found = d["practice"]
+    if not found["recorded"]:
+        if found["refused"] is not None:
+            return said("recorded", False, "", f"How decisions were made was not recorded, and cannot be estimated: {found['refused']}")
+        better = math.exp(found["score"] - found["score_blind"])
+        return said("recorded", False, "", "Weights cannot be exact: probabilities were not recorded. The model of practice finds "
+                    f"{nouns.steps} that it has not seen {num(better, 2)} times as likely as their overall shares do.",
+                    score=found["score"], blind=found["score_blind"])  # fmt: skip
+    check = found.get("inverse")
+    if check is None:
+        return said("recorded", True, "Weights can rest on recorded probabilities.", "")
+    return said("recorded", check["mean"] - 1 <= max(WRONG, SURE * check["error"]),
+                f"Weights can rest on recorded probabilities: by them {pct(check['mean'])}{GAP}% of the actions were possible at a {nouns.step}, on average.",
+                f"The recorded probabilities are not those of these actions: by them {pct(check['mean'])}{GAP}% (±{GAP}{num(196 * check['error'])}) of the actions were possible at a {nouns.step}, more than all.",
+                mean=check["mean"], error=check["error"])  # fmt: skip
+
+
+def calibrated(d: Numbers, nouns: Nouns) -> Said | None:
+    curve = d["practice"].get("calibration")
+    if curve is None:
+        return None
+    if d["actions"]["kind"] == "vectors":
+        off = f"predicted shares are off by {num(100 * curve['error'])}{GAP}points on average"
+        return said("calibrated", curve["error"] <= ERROR, f"The model of practice knows how {nouns.steps} scatter: {off}.",
+                    f"The model of practice does not know how {nouns.steps} scatter: {off}.", error=curve["error"])  # fmt: skip
+    predicted, observed = curve["predicted"][0], curve["observed"][0]
+    found = f"{short(100 * observed, 2)}{GAP}% were taken where it predicts {short(100 * predicted, 2)}{GAP}%"
+    return said("calibrated", predicted <= OFF * observed and observed <= OFF * predicted, f"The model of practice knows the rarest actions: {found}.",
+                f"The model of practice does not know the rarest actions, which make the largest weights: {found}.", predicted=predicted, observed=observed)  # fmt: skip
+
+
+def varied(d: Numbers, nouns: Nouns) -> Said | None:
+    found = d["practice"]
+    if "sure" in found:
+        alone = f"{pct(found['sure'])}{GAP}% of the {nouns.steps}"
+        return said("varied", found["sure"] <= ALONE, f"Practice varied, so actions can be compared: it was sure to do one thing at only {alone}.",
+                    f"There is little to compare: practice was sure to do one thing at {alone}.", sure=found["sure"])  # fmt: skip
+    if "spread" in found:
+        wide = sum(found["spread"]) / len(found["spread"])
+        found = f"where the same was observed, actions spread by {pct(wide)}{GAP}% of half their range"
+        return said("varied", wide >= NARROW, f"Practice varied, so actions can be compared: {found}.", f"There is little to compare: {found}.", spread=wide)  # fmt: skip
+    return None
+
+
+# what another policy may do --------------------------------------------------------------------------------------------------
+
+
+def near(d: Numbers, nouns: Nouns) -> Said | None:
+    if d["reach"] is None:
+        return None
+    share, n = answer(d).share, some(d["reach"]["episodes"], nouns.episode, nouns.episodes)
+    return said("near", share >= NEAR,
+                f"Policies that depart from practice in up to {pct(share, 0)}{GAP}% of the {nouns.steps} can be judged: {n} are then still worth {READ}.",
+                f"Policies that depart from practice in {pct(NEAR, 0)}{GAP}% of the {nouns.steps} cannot be judged: {n} are worth {READ} only up to {pct(share, 0)}{GAP}%.",
+                share=share, episodes=d["reach"]["episodes"])  # fmt: skip
+
+
+def free(d: Numbers, nouns: Nouns) -> Said | None:
+    if d["reach"] is None:
+        return None
+    reach, random = d["reach"], d["reach"]["toward"]["random"]
+    n, worth = some(reach["episodes"], nouns.episode, nouns.episodes), random["effective"][-1]
+    short_of = next((step for step, each in zip(reach["steps"], worth) if each < REFUSED), None)
+    lost = 1 - random["mean"]
+    no = "Policies that owe nothing to practice cannot be judged by weights: "
+    if lost > max(LOST, SURE * random["error"]):
+        return said(
+            "free", False, "", f"{no}{pct(lost, 0)}{GAP}% of what one that acts at random would do was never done there.", lost=lost
+        )
+    after = "" if short_of is None else some(short_of, nouns.step, nouns.steps)
+    return said("free", short_of is None, f"Policies that owe nothing to practice can be judged: for one that acts at random, {n} are worth {num(min(worth), 0)}.",
+                f"{no}for one that acts at random, {n} are worth fewer than {REFUSED} after {after}.", effective=min(worth), steps=short_of)  # fmt: skip
+
+
+def supported(d: Numbers, nouns: Nouns) -> Said | None:
+    covered = d["coverage"]
+    if not covered["exact"]:
+        return None
+    thin = sum(share for level, share in zip(covered["levels"], covered["decisions"]) if level < RARE)
+    found = f"{pct(thin)}{GAP}% of the {nouns.steps} were logged fewer than {RARE} times in their state"
+    return said("supported", thin <= THIN, f"Most {nouns.steps} have company: only {found}.",
+                f"Many {nouns.steps} stand alone: {found}, and what is learned there is the luck of single cases.", share=thin)  # fmt: skip
+
+
+# what could be gained --------------------------------------------------------------------------------------------------------
+
+
+def faithful(d: Numbers, nouns: Nouns) -> Said:
+    found, say = d["stitching"], scale(d)
+    logged = found["logged"]
+    values = f"it puts practice at {say.level(found['practice'])}, where the {nouns.episodes} earned {say.level(logged['mean'])}"
+    right = abs(found["practice"] - logged["mean"]) <= MISFIT * (logged["best_tenth"] - logged["worst_tenth"])
+    return said("faithful", right, f"The world made of the log can be reasoned with: {values}.",
+                f"The world made of the log cannot be trusted: {values}.", world=found["practice"], logged=logged["mean"])  # fmt: skip
+
+
+def gain(d: Numbers, nouns: Nouns) -> Said | None:
+    row, say = chosen(d), scale(d)
+    if row["held_out"] is None:
+        return None
+    halves = (
+        f"{listed(say.diff(x) for x in row['held_out'])} over practice, each in the half of the {nouns.episodes} that it was not found in"
+    )
+    hope = "" if d["stitching"]["exact"] else ". That is too hopeful, as situations that differ were put together"
+    return said("gain", min(row["held_out"]) > 0, f"There may be something to gain by doing only what was done before: {halves}{hope}.",
+                f"No gain is to be seen in doing only what was done before: {halves}.", halves=row["held_out"])  # fmt: skip
+
+
+def lucky(d: Numbers, nouns: Nouns) -> Said | None:
+    row, say = chosen(d), scale(d)
+    if row["held_out"] is None or row["believed"] <= 0:
+        return None
+    left = sum(row["held_out"]) / 2
+    both = f"{say.diff(row['believed'])} in the {nouns.episodes} that it was found in, {say.diff(left)} in others"
+    return said("lucky", left >= LUCK * row["believed"], f"That gain is not mostly luck: {both}.", f"A gain found in this log is mostly luck: {both}.",
+                believed=row["believed"], left=left)  # fmt: skip
+
+
+def stitched(d: Numbers, nouns: Nouns) -> Said | None:
+    row, say, copied = chosen(d), scale(d), d["stitching"]["imitation"]["held_out"]
+    if copied is None:
+        return None
+    left, imitation = sum(row["held_out"]) / 2, sum(copied) / 2
+    both = f"{say.diff(left)} over practice against {say.diff(imitation)}"
+    return said("stitched", left > imitation, f"Putting parts of {nouns.episodes} together promises more than imitating the best tenth of them: {both}.",
+                f"Putting parts of {nouns.episodes} together promises no more than imitating the best tenth of them: {both}.",
+                stitching=left, imitation=imitation)  # fmt: skip
+
+
+RULES: tuple[Callable[[Numbers, Nouns], Said | None], ...] = (
+    mean, spread, ends, recorded, calibrated, varied, near, free, supported, faithful, gain, lucky, stitched,
+)  # fmt: skip
