@@ -70,7 +70,7 @@ class Episodes:
                 raise BadData(
                     f"{self.source}: column {name!r} has {len(column):,} rows where 'reward' has {n:,}. Give columns of one length."
                 )
-            if np.issubdtype(column.dtype, np.floating) and not np.isfinite(column).all():
+            if np.issubdtype(column.dtype, np.floating) and not _finite(column):
                 row = int(np.argmin(np.isfinite(column).reshape(n, -1).all(axis=1)))
                 raise BadData(f"{self.source}: column {name!r} is not a finite number in row {row:,} ({column[row]}). "
                               "Correct it, or leave that episode out.")  # fmt: skip
@@ -104,6 +104,12 @@ class Episodes:
                 row = int(np.argmin(legal))
                 raise BadData(f"{self.source}: action {self.action[row]} was taken in row {row:,}, where its mask forbids it. "
                               "Correct the mask: what was done was possible.")  # fmt: skip
+        if self.codec is not None:
+            sizes = (self.spec.obs.size if isinstance(self.spec.obs, Box) else 1,
+                     len(self.spec.action.sizes) if isinstance(self.spec.action, MultiDiscrete) else self.spec.action.size)  # fmt: skip
+            if (named := (len(self.codec.obs_names), len(self.codec.action_names))) != sizes:
+                raise BadData(f"{self.source}: the codec names {named[0]} dimensions of observations and {named[1]} of actions where "
+                              f"the log has {sizes[0]} and {sizes[1]}. Import the table again.")  # fmt: skip
 
     # shape ----------------------------------------------------------------------------------------------------------
 
@@ -278,6 +284,13 @@ class Episodes:
         """The same log under a given view."""
         return dataclasses.replace(self, view=view)
 
+    def labelled(self, known: bool = True) -> "Episodes":
+        """The same log with a column `labelled`, which says whether its rewards are known: what `UDS` and `CDS` read of logs joined afterwards.
+
+        Of a log without rewards give them as 0.
+        """
+        return dataclasses.replace(self, info={**self.info, "labelled": np.full(self.steps, known)})
+
     def policy(self, policy: Policy) -> Policy:
         """What an algorithm learned from this log, for raw observations and with raw actions."""
         return jax.tree.map(jnp.asarray, self.view.policy(policy, self.spec))
@@ -414,6 +427,11 @@ class Episodes:
         info = {name.removeprefix("info/"): rows.pop(name) for name in list(rows) if name.startswith("info/")}  # pyright: ignore[reportAssignmentType]
         view = View(action=scale)
         return cls(Spec(space, kind), **rows, stops=stops, ids=ids, info=info, view=view, source=source, notes=tuple(notes))
+
+
+def _finite(column: np.ndarray, rows: int = 1 << 16) -> bool:
+    """Whether all of it is, looked at in pieces: it may lie on the disk and be larger than memory."""
+    return all(np.isfinite(column[start : start + rows]).all() for start in range(0, len(column), rows))
 
 
 def choices(space: Discrete | MultiDiscrete) -> tuple[int, ...]:

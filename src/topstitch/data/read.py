@@ -10,6 +10,8 @@ from .episodes import BadData, Episodes
 from .formats import existing, hdf5, suffix
 
 LOG = ".log.safetensors"
+IMPORTED = f"log{LOG}"
+"The log in a folder of an import."
 HDF5 = (".hdf5", ".h5", ".hdf")
 MINARI_ID = re.compile(r"([-\w]+/)*[-\w]+-v\d+")
 
@@ -21,7 +23,7 @@ def read(source, **roles) -> Episodes:
       see `formats.table.read_table`.
     * HDF5 (.hdf5 .h5): the layout of D4RL, or that of d3rlpy 1, told apart by the names of their arrays.
     * .npz: OGBench; `reward=` gives its rewards.
-    * .log.safetensors: a log that topstitch wrote, as it was.
+    * .log.safetensors: a log that topstitch wrote, as it was; or the folder that `topstitch data import` made.
     * A Minari id such as `"D4RL/door/human-v2"`, or the folder of one; `download=True` fetches what is not there.
 
     Formats other than tables know their own columns: roles are an error there. Anything that cannot be read raises `BadData`.
@@ -50,9 +52,12 @@ def _reader(source) -> tuple[Callable[..., Episodes], object]:
         from .formats.table import read_table
 
         return read_table, source
-    path = Path(source)
+    called = MINARI_ID.fullmatch(str(source))
+    path = Path(source) if called else existing(source)
     ending = suffix(path)
-    if path.is_dir() or (not path.exists() and MINARI_ID.fullmatch(str(source))):
+    if (path / IMPORTED).is_file():
+        return _of_import, path
+    if path.is_dir() or (called and not path.exists()):
         from .formats.minari import read_minari
 
         return read_minari, source
@@ -74,6 +79,12 @@ def _reader(source) -> tuple[Callable[..., Episodes], object]:
         return read_table, path
     raise BadData(f"{path}: files that end in {ending or 'nothing'!r} are not read. Read are tables ({' '.join(SUFFIXES)}), "
                   f"HDF5 of D4RL or d3rlpy ({' '.join(HDF5)}), OGBench (.npz), logs of topstitch ({LOG}), and Minari ids or folders.")  # fmt: skip
+
+
+def _of_import(folder: Path) -> Episodes:
+    from .formats.log import read_log
+
+    return read_log(folder / IMPORTED, mapped=True)
 
 
 def _of_hdf5(path: Path) -> tuple[Callable[..., Episodes], object]:

@@ -14,7 +14,13 @@ from ..episodes import BadData
 def existing(path: str | os.PathLike) -> Path:
     """The path, if a file or folder is there; else `BadData` with what is there instead."""
     path = Path(path)
-    if path.exists():
+    try:
+        there = path.exists()
+    except (OSError, ValueError) as error:  # a name that no file can have, a folder that may not be read
+        raise BadData(f"{str(path)!r}: cannot be looked at ({error}). Correct the path.") from error
+    if there and not (path.is_file() or path.is_dir()):
+        raise BadData(f"{path}: expected a file or a folder, but it is a pipe or a device. Write it to a file first.")
+    if there:
         return path
     folder = path.parent
     if not folder.is_dir():

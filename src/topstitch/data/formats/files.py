@@ -1,14 +1,15 @@
 """The files and frames that tables come in. What a decoder would let pass or only count (short rows of a CSV file) is refused here."""
 
+import codecs
 import contextlib
 import csv
 import gzip
 import io
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,7 @@ class Part:
 
     def row(self, row: int) -> str:
         """Row `row` as a person counts it: from 1, and in a CSV file by its line too."""
-        return f"row {row + 1:,}" + (f" (line {_line(*self.csv, row):,})" if self.csv else "")
+        return f"row {row + 1:,}" + (f" (line {line_of(*self.csv, row):,})" if self.csv else "")
 
 
 def is_frame(source) -> bool:
@@ -40,6 +41,8 @@ def is_frame(source) -> bool:
 
 
 def parts(source) -> list[Part]:
+    if isinstance(source, Part):
+        return [source]
     if is_frame(source):
         return [_frame(source)]
     if isinstance(source, (str, os.PathLike)):
@@ -110,36 +113,145 @@ def _guarded(path: Path, kind: str, call: Callable):
 
 # CSV --------------------------------------------------------------------------------------------------------------------
 
+LONGEST = 1 << 26
+"Bytes of a record: what is longer has a quotation mark too few, or is no table."
 
-def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
+
+class Stretch(NamedTuple):
+    """Whole records of a CSV file, one behind the other."""
+
+    text: bytes
+    "UTF-8."
+    rows: int
+    ended: bool
+    "Whether the last line is ended."
+    share: float
+    "Of the file that has been read, from 0 to 1."
 
 
 @contextlib.contextmanager
-def _records(path: Path, separator: str):
+def _records(path: Path, separator: str, encoding: str = "utf-8"):
     """The header and the rows as lists of cells, and the line where each ends in `line_num`."""
-    with _open(path) as file, io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-        yield csv.reader(text, delimiter=separator, strict=True)
+    encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        with io.TextIOWrapper(file, encoding=encoding, newline="") as text:  # pyright: ignore[reportArgumentType]
+            yield csv.reader(text, delimiter=separator, strict=True)
+
+
+@contextlib.contextmanager
+def _is_text(path: Path, encoding: str = "utf-8"):
+    """What goes wrong in reading text is `BadData`."""
+    try:
+        yield
+    except UnicodeError as error:
+        byte = f"byte {error.start:,} is not" if isinstance(error, UnicodeDecodeError) else f"it is not ({error})"
+        raise BadData(f"{path}: expected text in {encoding.upper()}, but {byte}. Save the file as UTF-8, or import it with --encoding, for "
+                      "example --encoding latin-1 or utf-16.") from error  # fmt: skip
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise BadData(f"{path}: the compressed file is damaged or cut short ({error}). Fetch it again.") from error
+    except csv.Error as error:
+        raise BadData(f"{path}: is not CSV: {error}. Look for a quotation mark that is not closed.") from error
+
+
+def header(path: Path, separator: str, encoding: str = "utf-8") -> list[str]:
+    """The names of the columns, each of them once."""
+    with _is_text(path, encoding), _records(path, separator, encoding) as records:
+        names = next(records, None)
+    if not names or names == [""]:
+        raise BadData(f"{path}: the file is empty; expected a header and rows. Fetch or write it again.")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise BadData(f"{path}: the header names {', '.join(map(repr, repeated))} more than once. Give every column a name of its own.")
+    return names
+
+
+def stretches(path: Path, separator: str, fields: int, encoding: str = "utf-8", size: int = 1 << 23) -> Iterator[Stretch]:
+    """The rows of a CSV file whose every row has as many fields as its header, some `size` bytes at a time.
+
+    A decoder would fill short rows with empty cells, and what is missing in the middle shifts the rest; a quotation mark that is not
+    closed swallows rows. All that is refused here, with its row and line.
+    """
+    mark, rest, row, line, blank = ord(separator), b"", 0, 1, None
+    with _is_text(path, encoding):
+        for chunk, share in _utf8(path, encoding, size):
+            data = rest + chunk if chunk is not None else rest + b"\n" if rest else b""
+            text = np.frombuffer(data, np.uint8)
+            quotes = text == ord('"')
+            inside = np.cumsum(quotes, dtype=np.uint8) % 2 == 1  # wraps, which leaves odd odd
+            breaks = np.flatnonzero((text == ord("\n")) & ~inside)
+            end = int(breaks[-1]) + 1 if len(breaks) else 0
+            rest = data[end:]
+            if len(rest) > LONGEST or (chunk is None and rest):
+                raise BadData(f"{path}: row {row + len(breaks):,}: is not CSV: the row does not end. Look there for a quotation mark that is not closed.")  # fmt: skip
+            if not end:
+                continue
+            starts = np.concatenate([[0], breaks[:-1] + 1])
+
+            def where(i: int) -> str:
+                return f"{path}: row {row + i:,} (line {line + int(np.count_nonzero(text[: starts[i]] == 10)):,})"
+
+            odd = _misplaced(text[:end], np.flatnonzero(quotes[:end]), inside, mark)
+            if odd is not None:
+                raise BadData(f"{where(int(np.searchsorted(breaks, odd)))}: is not CSV: a quotation mark in the middle of a cell. Put the whole "
+                              "cell in quotation marks and double those within, or look for one that is not closed.")  # fmt: skip
+            if not text[:end].all():
+                raise BadData(f"{where(int(np.searchsorted(breaks, int(np.argmin(text[:end])))))}: expected text, found a byte of value 0. "
+                              "Write it without control characters.")  # fmt: skip
+            data[:end].decode()
+            found = 1 + np.diff(np.searchsorted(np.flatnonzero((text == mark) & ~inside), breaks), prepend=0)
+            length = breaks - starts
+            length -= (length > 0) & (text[np.maximum(breaks - 1, 0)] == ord("\r"))
+            filled = np.flatnonzero(length)
+            if len(filled) and blank is not None:
+                raise BadData(f"{blank}: expected {fields} fields as in the header, it is blank. {LOOK}")
+            last = int(filled[-1]) if len(filled) else -1
+            wrong = ((found != fields) | (length == 0))[: last + 1]
+            if wrong.any():
+                i = int(np.argmax(wrong))
+                what = "it is blank" if length[i] == 0 else f"found {found[i]}"
+                raise BadData(f"{where(i)}: expected {fields} fields as in the header, {what}. {LOOK}")
+            if last + 1 < len(breaks) and blank is None:
+                blank = where(last + 1)
+            first, stop = (int(breaks[0]) + 1 if row == 0 else 0), (int(breaks[last]) + 1 if last >= 0 else 0)
+            if stop > first:
+                yield Stretch(data[first:stop], last + (row > 0), chunk is not None, share)
+            row, line = row + len(breaks), line + int(np.count_nonzero(text[:end] == 10))
+
+
+LOOK = "Look there for a separator too many or too few, or a line broken in two."
+
+
+def _utf8(path: Path, encoding: str, size: int) -> Iterator[tuple[bytes | None, float]]:
+    """The file in pieces of UTF-8 without a byte order mark, and how much of it has been read; at the end None."""
+    total, decoder = max(path.stat().st_size, 1), codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()
+    with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else contextlib.nullcontext(raw) as file:
+        first = True
+        while chunk := file.read(size):
+            if encoding != "utf-8":
+                chunk = decoder.decode(chunk).removeprefix("\ufeff" if first else "").encode()
+            elif first:
+                chunk = chunk.removeprefix(codecs.BOM_UTF8)
+            first = False
+            yield chunk, min(raw.tell() / total, 1.0)
+        if encoding != "utf-8":
+            yield decoder.decode(b"", True).encode(), 1.0
+    yield None, 1.0
+
+
+def _misplaced(text: np.ndarray, quotes: np.ndarray, inside: np.ndarray, mark: int) -> int | None:
+    """The first quotation mark that neither begins nor ends a cell nor is doubled; the text ends with the end of a line."""
+    around = np.isin(np.arange(256), [mark, ord("\n"), ord("\r"), ord('"')])
+    opens = inside[quotes]
+    fits = np.where(opens, around[text[np.maximum(quotes - 1, 0)]] | (quotes == 0), around[text[np.minimum(quotes + 1, len(text) - 1)]])
+    return None if fits.all() else int(quotes[np.argmin(fits)])
 
 
 def _text(path: Path, separator: str) -> Part:
     """A CSV file. Its types are inferred from all rows, so that one bad cell leaves a column as text, where it can be named."""
     if path.is_dir():
         raise BadData(f"{path}: expected a file, but it is a folder.")
-    try:
-        with _records(path, separator) as records:
-            names = next(records, None)
-        if not names or names == [""]:
-            raise BadData(f"{path}: the file is empty; expected a header and rows. Fetch or write it again.")
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise BadData(f"{path}: the header names {', '.join(map(repr, repeated))} more than once. Give every column a name of its own.")
-        rows, whole = _shape(path, separator, len(names))
-    except UnicodeDecodeError as error:
-        raise BadData(f"{path}: expected text in UTF-8, but byte {error.start:,} is not. Save the file as UTF-8.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise BadData(f"{path}: the compressed file is damaged or cut short ({error}). Fetch it again.") from error
-    except csv.Error as error:
-        raise BadData(f"{path}: is not CSV: {error}. Look for a quotation mark that is not closed.") from error
+    names, rows, whole = header(path, separator), 0, True
+    for stretch in stretches(path, separator, len(names)):
+        rows, whole = rows + stretch.rows, stretch.ended
 
     def load(columns: list[str]) -> pl.DataFrame:
         if not rows:
@@ -156,81 +268,9 @@ def _text(path: Path, separator: str) -> Part:
     return part
 
 
-def _shape(path: Path, separator: str, fields: int) -> tuple[int, bool]:
-    """(rows, whether the last line is ended) of a CSV file whose every row has as many fields as its header.
-
-    The reader would fill short rows with empty cells, and what is missing in the middle shifts the rest: that must not pass.
-    """
-    lines, blank, rest, mark = 0, None, b"", separator.encode()[0]
-    with _open(path) as file:
-        while chunk := file.read(1 << 24):
-            if b'"' in chunk:
-                return _quoted(path, separator, fields)
-            data = rest + chunk
-            body = data[: data.rfind(b"\n") + 1]
-            rest = data[len(body) :]
-            lines, blank = _count(path, body, fields, mark, lines, blank)
-    whole = not rest
-    if rest:
-        lines, blank = _count(path, rest + b"\n", fields, mark, lines, blank)
-    return (lines if blank is None else blank) - 1, whole
-
-
-def _count(path: Path, body: bytes, fields: int, mark: int, lines: int, blank: int | None) -> tuple[int, int | None]:
-    """Lines so far and the first of the blank ones at the end; refuses a line with another number of fields."""
-    text = np.frombuffer(body, np.uint8)
-    breaks = np.flatnonzero(text == ord("\n"))
-    found = 1 + np.diff(np.searchsorted(np.flatnonzero(text == mark), breaks), prepend=0)
-    length = np.diff(breaks, prepend=-1) - 1
-    if len(text) > 1:
-        length -= (length > 0) & (text[np.maximum(breaks - 1, 0)] == ord("\r"))
-    empty = length == 0
-    if not empty.all():
-        last = int(np.flatnonzero(~empty)[-1])
-        if blank is not None:
-            _ragged(path, blank, 0, fields)
-        wrong = (found != fields) | (empty & (np.arange(len(empty)) < last))
-        wrong[last + 1 :] = False
-        if wrong.any():
-            line = int(np.argmax(wrong))
-            _ragged(path, lines + line, 0 if empty[line] else int(found[line]), fields)
-        blank = None if last == len(empty) - 1 else lines + last + 1
-    elif blank is None and len(empty):
-        blank = lines
-    return lines + len(empty), blank
-
-
-def _quoted(path: Path, separator: str, fields: int) -> tuple[int, bool]:
-    """The same where cells are quoted and may hold separators and line ends."""
-    rows, blank = -1, None
-    with _records(path, separator) as records:
-        for number, cells in enumerate(records):
-            if not cells:
-                blank = number if blank is None else blank
-                continue
-            if blank is not None:
-                _ragged(path, blank, 0, fields, blank)
-            if len(cells) != fields:
-                _ragged(path, number, len(cells), fields, number)
-            rows = number
-    with _open(path) as file:
-        last = b""
-        while chunk := file.read(1 << 24):
-            last = chunk[-1:]
-    return rows, last == b"\n"
-
-
-def _ragged(path: Path, line: int, found: int, fields: int, row: int | None = None) -> NoReturn:
-    """Refuse a line counted from 0, the header being line 0."""
-    where = f"row {line:,} (line {line + 1:,})" if row is None else f"row {row:,}"
-    what = "it is blank" if found == 0 else f"found {found}"
-    raise BadData(f"{path}: {where}: expected {fields} fields as in the header, {what}. "
-                  "Look there for a separator too many or too few, or a line broken in two.")  # fmt: skip
-
-
-def _line(path: Path, separator: str, row: int) -> int:
+def line_of(path: Path, separator: str, row: int, encoding: str = "utf-8") -> int:
     """The line, counted from 1, in which a row counted from 0 begins."""
-    with _records(path, separator) as records:
+    with _records(path, separator, encoding) as records:
         before = 0
         for number, _ in enumerate(records):
             if number == row + 1:
