@@ -25,6 +25,18 @@ EXTRA = {
     "rem": dict(heads=3),
     "decision_transformer": dict(context=3, longest=9, warmup=2),
     "trajectory_transformer": dict(heads=2, context=2, window=2, horizon=3, beam=2, bins=4, warmup=2),
+    "awr": dict(every=3),
+    "crr": dict(actions_sampled=2),
+    "mpo": dict(actions_sampled=3),
+    "brac": dict(actions_sampled=2, behaviour_steps=3, warmup=2),
+    "kl_control": dict(behaviour_steps=3),
+    "one_step": dict(behaviour_steps=3, value_steps=3, candidates=3),
+    "emaq": dict(behaviour_hidden=(8,), behaviour_steps=3, candidates=3, sampling_steps=2),
+    "plas": dict(behaviour_hidden=(8,), behaviour_steps=3),
+    "spot": dict(behaviour_hidden=(8,), behaviour_steps=3),
+    "qr_dqn": dict(quantiles=3),
+    "uds": dict(actions_sampled=2),
+    "cds": dict(actions_sampled=2, pool=2),
     "sac_rnd": dict(embedding=4, novelty_steps=3),
 }
 

@@ -33,6 +33,12 @@ PUBLIC = {
     "TD3BC": "algos.constraint.td3_bc:TD3BC",
     "ReBRAC": "algos.constraint.rebrac:ReBRAC",
     "DiscreteBCQ": "algos.constraint.discrete_bcq:DiscreteBCQ",
+    "EMRL": "algos.weighted.emrl:EMRL",
+    "RWR": "algos.weighted.rwr:RWR",
+    "MARWIL": "algos.weighted.marwil:MARWIL",
+    "AWR": "algos.weighted.awr:AWR",
+    "CRR": "algos.weighted.crr:CRR",
+    "MPO": "algos.weighted.mpo:MPO",
     "BCQ": "algos.constraint.bcq:BCQ",
     "BEAR": "algos.constraint.bear:BEAR",
     "IDQL": "algos.constraint.idql:IDQL",
@@ -124,3 +130,9 @@ def __getattr__(name: str):
 
 def __dir__():
     return sorted(__all__)
+    from .algos.weighted.awr import AWR
+    from .algos.weighted.crr import CRR
+    from .algos.weighted.emrl import EMRL
+    from .algos.weighted.marwil import MARWIL
+    from .algos.weighted.mpo import MPO
+    from .algos.weighted.rwr import RWR

@@ -45,6 +45,16 @@ LIMITS = {
     "IQL(beta=0)=BC, discrete": Limit(ts.IQL(beta=0.0, decay=False, **NETS), ts.BC(**NETS), dict(beta=3.0), part=actor, action=Discrete),
     "AWAC(beta=0)=BC, box": Limit(ts.AWAC(beta=0.0, **NETS), ts.BC(**NETS), dict(beta=3.0), part=actor),
     "AWAC(beta=0)=BC, discrete": Limit(ts.AWAC(beta=0.0, **NETS), ts.BC(**NETS), dict(beta=3.0), part=actor, action=Discrete),
+    "RWR(beta=0)=BC": Limit(ts.RWR(beta=0.0, **NETS), ts.BC(**NETS), dict(beta=3.0), part=actor),
+    "MARWIL(beta=0)=BC": Limit(ts.MARWIL(beta=0.0, **NETS), ts.BC(**NETS), dict(beta=3.0), part=actor),
+    "AWR(beta=0)=BC": Limit(ts.AWR(beta=0.0, **NETS), ts.BC(**NETS), dict(beta=3.0), part=actor),
+    "CRR(beta=0)=BC": Limit(ts.CRR(beta=0.0, **NETS), ts.BC(**NETS), dict(beta=3.0), part=actor),
+    # slow copies that are not slow are the nets themselves
+    "CRR(target_rate=1, exp, mean)=AWAC(target_rate=1)": Limit(
+        ts.CRR(target_rate=1.0, critics=2, beta=3.0, max_weight=100.0, **NETS), ts.AWAC(target_rate=1.0, **NETS), dict(beta=1.0),
+        part=lambda s: (s.critic, s.actor, s.target, s.target_actor), of=lambda s: (s.critic, s.actor, s.target, s.actor.model),
+        action=Discrete, rtol=1e-4, atol=1e-6,
+    ),
     "TD3BC(alpha=0)=BC": Limit(ts.TD3BC(alpha=0.0, **STEADY), ts.BC(head="deterministic", **NETS), dict(alpha=2.5), part=actor),
     # Adam's first step does not see the scale of a loss (but for its epsilon), later ones see how mean |Q| has changed
     "TD3BC(alpha=inf)=TD3": Limit(

@@ -5,6 +5,8 @@ from typing import Literal
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+Rows = Float[Array, "*batch"]
+
 
 def mmd(
     x: Float[Array, "n *batch act"], y: Float[Array, "m *batch act"], bandwidth, kernel: Literal["laplacian", "gaussian"] = "laplacian"
@@ -30,3 +32,38 @@ def kl_to_standard(mean: Float[Array, "*batch"], log_std: Float[Array, "*batch"]
     Kingma and Welling 2014, appendix B, https://arxiv.org/abs/1312.6114.
     """
     return 0.5 * (mean**2 + jnp.exp(2 * log_std) - 1) - log_std
+
+
+def variational_kl(here: Float[Array, "*batch"], there: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    r"""$\log g(a) - g(b) + 1$, whose mean over $a \sim \pi$ and $b \sim \beta$ is at most $D_{KL}(\pi \| \beta)$.
+
+    It is the divergence where $g = \pi / \beta$. `here` is g at the draw of π, `there` at that of β, both above 0.
+    Nguyen, Wainwright and Jordan 2010, https://arxiv.org/abs/0809.0853; in this form in Wu et al. 2019, https://arxiv.org/abs/1911.11361.
+    """
+    return jnp.log(here) - there + 1
+
+
+def steepness(gradient: Float[Array, "*batch act"]) -> Float[Array, "*batch"]:
+    r"""$\max(\lVert g \rVert - 1, 0)^2$: by how much a function is steeper than 1.
+
+    $E_\pi f - E_\beta f$ over functions nowhere steeper than 1 is at most the Wasserstein distance of π and β, and reaches it.
+    Gulrajani et al. 2017, https://arxiv.org/abs/1704.00028, of one side, as in Wu et al. 2019.
+    """
+    return jnp.maximum(jnp.sqrt((gradient**2).sum(axis=-1) + 1e-8) - 1, 0) ** 2
+
+
+def normal_kl(mean: Rows, log_std: Rows, to_mean: Rows, to_log_std: Rows) -> Rows:
+    r"""$D_{KL}(N(\mu, \sigma^2) \,\|\, N(m, s^2)) = \log \tfrac{s}{\sigma} + \tfrac{\sigma^2 + (\mu - m)^2}{2 s^2} - \tfrac12$, by dimension.
+
+    Kullback and Leibler 1951, https://doi.org/10.1214/aoms/1177729694.
+    """
+    narrow = log_std - to_log_std
+    return 0.5 * (jnp.exp(2 * narrow) + ((mean - to_mean) * jnp.exp(-to_log_std)) ** 2 - 1) - narrow
+
+
+def categorical_kl(log_p: Float[Array, "*batch members"], log_q: Float[Array, "*batch members"]) -> Float[Array, "*batch"]:
+    r"""$D_{KL}(p \,\|\, q) = \sum p \log (p / q)$ of log-probabilities; what has no probability under p does not matter.
+
+    Of several choices side by side, the sum of theirs. Kullback and Leibler 1951.
+    """
+    return (jnp.exp(log_p) * jnp.where(jnp.isfinite(log_p), log_p - log_q, 0)).sum(axis=-1)

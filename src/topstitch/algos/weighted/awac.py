@@ -19,6 +19,7 @@ import optax
 
 from ... import nets, ops
 from ...core import Algorithm, Box, Discrete, Image, MultiDiscrete, Paper, Trained, polyak, static
+from .. import steps as shared
 
 
 class State(eqx.Module):
@@ -61,33 +62,16 @@ class AWAC(Algorithm[State]):
 
     def update(self, state, batch, *, step, key):
         kt, ka = jax.random.split(key)
-        next_value = expected(state.target, state.actor(batch.next_obs, batch.next_mask), batch.next_obs, key=kt)
+        next_value = shared.considered(state.target, state.actor(batch.next_obs, batch.next_mask), batch.next_obs, 1, key=kt).mean()
         goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(self.discount))
+        critic, q_info = shared.fit_critics(state.critic, batch, goal, self.optimiser)
 
-        def critic_loss(q):
-            taken = q(batch.obs, batch.action)
-            loss = ((taken - goal[None]) ** 2).sum(axis=0).mean()
-            return loss, {"critic/loss": loss, "critic/q": taken.mean(), "critic/target": goal.mean()}
-
-        critic, q_info = state.critic.descend(critic_loss, self.optimiser)
-
-        own = expected(critic.model, state.actor(batch.obs, batch.mask), batch.obs, key=ka)
+        own = shared.considered(critic.model, state.actor(batch.obs, batch.mask), batch.obs, 1, key=ka).mean()
         advantage = critic(batch.obs, batch.action).min(axis=0) - own
         weight = ops.exp_advantage(advantage, self.beta, self.max_weight)
-
-        def actor_loss(pi):
-            loss = -(weight * pi(batch.obs, batch.mask).log_prob(batch.action)).mean()
-            return loss, {"actor/loss": loss, "actor/advantage": advantage.mean(), "actor/weight": weight.mean()}
-
-        actor, pi_info = state.actor.descend(actor_loss, self.optimiser)
-        return State(critic, polyak(state.target, critic.model, self.target_rate), actor), q_info | pi_info
+        actor, pi_info = shared.imitate(state.actor, batch, weight, self.optimiser)
+        info = q_info | pi_info | {"actor/advantage": advantage.mean()}
+        return State(critic, polyak(state.target, critic.model, self.target_rate), actor), info
 
     def policy(self, state):
         return state.actor.model
-
-
-def expected(q: nets.Ensemble, actions, obs, *, key):
-    """The least critic's value under a distribution over actions: summed if it is a single choice, else at one sample."""
-    if isinstance(actions, nets.Categorical):
-        return actions.mean(q.every(obs).min(axis=0))
-    return q(obs, actions.sample(key)).min(axis=0)

@@ -83,13 +83,8 @@ class IQL(Algorithm[State]):
             target_rate=self.target_rate, optimiser=self.optimiser,
         )  # fmt: skip
         weight = ops.exp_advantage(advantage, self.beta, self.max_weight)
-
-        def actor_loss(pi):
-            loss = -(weight * pi(batch.obs, batch.mask).log_prob(batch.action)).mean()
-            return loss, {"actor/loss": loss, "actor/advantage": advantage.mean(), "actor/weight": weight.mean()}
-
-        actor, pi_info = state.actor.descend(actor_loss, self.actor_optimiser)
-        return State(values.value, values.critic, values.target, actor), info | pi_info
+        actor, pi_info = shared.imitate(state.actor, batch, weight, self.actor_optimiser)
+        return State(values.value, values.critic, values.target, actor), info | pi_info | {"actor/advantage": advantage.mean()}
 
     def policy(self, state):
         return state.actor.model
