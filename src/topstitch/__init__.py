@@ -30,15 +30,15 @@ PUBLIC = {
     "TD3": "algos.baseline.td3:TD3",
     "IQL": "algos.weighted.iql:IQL",
     "AWAC": "algos.weighted.awac:AWAC",
-    "TD3BC": "algos.constraint.td3_bc:TD3BC",
-    "ReBRAC": "algos.constraint.rebrac:ReBRAC",
-    "DiscreteBCQ": "algos.constraint.discrete_bcq:DiscreteBCQ",
     "EMRL": "algos.weighted.emrl:EMRL",
     "RWR": "algos.weighted.rwr:RWR",
     "MARWIL": "algos.weighted.marwil:MARWIL",
     "AWR": "algos.weighted.awr:AWR",
     "CRR": "algos.weighted.crr:CRR",
     "MPO": "algos.weighted.mpo:MPO",
+    "TD3BC": "algos.constraint.td3_bc:TD3BC",
+    "ReBRAC": "algos.constraint.rebrac:ReBRAC",
+    "DiscreteBCQ": "algos.constraint.discrete_bcq:DiscreteBCQ",
     "BCQ": "algos.constraint.bcq:BCQ",
     "BEAR": "algos.constraint.bear:BEAR",
     "IDQL": "algos.constraint.idql:IDQL",
@@ -108,7 +108,13 @@ if TYPE_CHECKING:
     from .algos.sequence.decision_transformer import DecisionTransformer
     from .algos.sequence.trajectory_transformer import TrajectoryTransformer
     from .algos.weighted.awac import AWAC
+    from .algos.weighted.awr import AWR
+    from .algos.weighted.crr import CRR
+    from .algos.weighted.emrl import EMRL
     from .algos.weighted.iql import IQL
+    from .algos.weighted.marwil import MARWIL
+    from .algos.weighted.mpo import MPO
+    from .algos.weighted.rwr import RWR
     from .collection import collect
     from .data import BadData, Episodes
     from .data.formats.table import read_table
@@ -130,9 +136,3 @@ def __getattr__(name: str):
 
 def __dir__():
     return sorted(__all__)
-    from .algos.weighted.awr import AWR
-    from .algos.weighted.crr import CRR
-    from .algos.weighted.emrl import EMRL
-    from .algos.weighted.marwil import MARWIL
-    from .algos.weighted.mpo import MPO
-    from .algos.weighted.rwr import RWR

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.scipy.special import log_ndtr
-
 from jaxtyping import Array, Float
+
 from .. import nets, ops
 from ..core import Metrics, Spec, Stage, Trained, polyak, sometimes
 from ..data.device import Batch, Mixture, Ring
@@ -195,6 +195,22 @@ def conservative_step(algorithm, state: Conservative, batch, *, key, least=None)
     return Conservative(agent, log_multiplier), info | m_info
 
 
+# models of behaviour -------------------------------------------------------------------------------------------------------
+
+
+def fit_behaviour(behaviour: Trained, batch, optimiser, *, key=None) -> tuple[Trained, Metrics]:
+    """One step of a model of what was done: a sampler on its own loss (which needs a key), a distribution on -log π(a|s)."""
+
+    def loss(net):
+        if isinstance(net, nets.Generator):
+            loss = net.loss(batch.obs, batch.action, key=key).mean()
+        else:
+            loss = -net(batch.obs, batch.mask).log_prob(batch.action).mean()
+        return loss, {"behaviour/loss": loss}
+
+    return behaviour.descend(loss, optimiser)
+
+
 # values of what was logged -------------------------------------------------------------------------------------------------
 
 
@@ -236,26 +252,56 @@ def implicit_step(state: Implicit, batch, *, expectile, discount, target_rate, o
         return loss, {"value/loss": loss}
 
     value, v_info = state.value.descend(value_loss, optimiser)
-# models of behaviour -------------------------------------------------------------------------------------------------------
-
-
-def fit_behaviour(behaviour: Trained, batch, optimiser, *, key=None) -> tuple[Trained, Metrics]:
-    """One step of a model of what was done: a sampler on its own loss (which needs a key), a distribution on -log π(a|s)."""
-
-    def loss(net):
-        if isinstance(net, nets.Generator):
-            loss = net.loss(batch.obs, batch.action, key=key).mean()
-        else:
-            loss = -net(batch.obs, batch.mask).log_prob(batch.action).mean()
-        return loss, {"behaviour/loss": loss}
-
-    return behaviour.descend(loss, optimiser)
-
-
     goal = ops.td_target(batch.reward, batch.terminal, value(batch.next_obs), batch.discount(discount))
     critic, q_info = fit_critics(state.critic, batch, goal, optimiser)
     target = polyak(state.target, critic.model, target_rate)
     return Implicit(value, critic, target), q - value(batch.obs), v_info | q_info
+
+
+# imitation, weighted -----------------------------------------------------------------------------------------------------
+
+
+def imitate(actor: Trained, batch, weight, optimiser) -> tuple[Trained, Metrics]:
+    r"""One step on $-E[w \log \pi(a \mid s)]$ of logged actions, one weight a row. A weight of 1 throughout is behaviour cloning, to the bit."""
+
+    def loss(pi):
+        loss = -(weight * pi(batch.obs, batch.mask).log_prob(batch.action)).mean()
+        return loss, {"actor/loss": loss, "actor/weight": weight.mean()}
+
+    return actor.descend(loss, optimiser)
+
+
+def fit_value(value: Trained[nets.Value], batch, goal, optimiser) -> tuple[Trained[nets.Value], Metrics]:
+    """One step of V on half the squared distance from `goal`, (n)."""
+
+    def loss(v):
+        loss = 0.5 * ((v(batch.obs) - goal) ** 2).mean()
+        return loss, {"value/loss": loss, "value/target": goal.mean()}
+
+    return value.descend(loss, optimiser)
+
+
+class Considered(NamedTuple):
+    """Actions that a policy might take, how likely each is, and what the least critic thinks of them; all (options, rows, …)."""
+
+    actions: Array
+    log_weight: Float[Array, "options rows"]
+    values: Float[Array, "options rows"]
+
+    def mean(self) -> Float[Array, " rows"]:
+        """The policy's value."""
+        return (jnp.exp(self.log_weight) * self.values).sum(axis=0)
+
+
+def considered(q: nets.Ensemble, said, obs, n: int, *, key) -> Considered:
+    """`said` is the policy's answer at `obs`. A single choice is not drawn: all its members count, by their probabilities. Else `n` draws."""
+    if isinstance(said, nets.Categorical):
+        values = q.every(obs).min(axis=0).T
+        members = jnp.broadcast_to(jnp.arange(len(values), dtype=jnp.int32)[:, None], values.shape)
+        return Considered(members, said.logits.T, values)
+    actions = jax.vmap(said.sample)(jax.random.split(key, n))
+    values = q(nets.repeated(obs, n), actions).min(axis=0)
+    return Considered(actions, jnp.full_like(values, -math.log(n)), values)
 
 
 # deterministic actor-critics ---------------------------------------------------------------------------------------------
@@ -308,52 +354,6 @@ def steady_step(
 
         actor, target_critic, target_actor = slow
         actor, pi_info = actor.descend(loss, actor_optimiser)
-# imitation, weighted -----------------------------------------------------------------------------------------------------
-
-
-def imitate(actor: Trained, batch, weight, optimiser) -> tuple[Trained, Metrics]:
-    r"""One step on $-E[w \log \pi(a \mid s)]$ of logged actions, one weight a row. A weight of 1 throughout is behaviour cloning, to the bit."""
-
-    def loss(pi):
-        loss = -(weight * pi(batch.obs, batch.mask).log_prob(batch.action)).mean()
-        return loss, {"actor/loss": loss, "actor/weight": weight.mean()}
-
-    return actor.descend(loss, optimiser)
-
-
-def fit_value(value: Trained[nets.Value], batch, goal, optimiser) -> tuple[Trained[nets.Value], Metrics]:
-    """One step of V on half the squared distance from `goal`, (n)."""
-
-    def loss(v):
-        loss = 0.5 * ((v(batch.obs) - goal) ** 2).mean()
-        return loss, {"value/loss": loss, "value/target": goal.mean()}
-
-    return value.descend(loss, optimiser)
-
-
-class Considered(NamedTuple):
-    """Actions that a policy might take, how likely each is, and what the least critic thinks of them; all (options, rows, …)."""
-
-    actions: Array
-    log_weight: Float[Array, "options rows"]
-    values: Float[Array, "options rows"]
-
-    def mean(self) -> Float[Array, " rows"]:
-        """The policy's value."""
-        return (jnp.exp(self.log_weight) * self.values).sum(axis=0)
-
-
-def considered(q: nets.Ensemble, said, obs, n: int, *, key) -> Considered:
-    """`said` is the policy's answer at `obs`. A single choice is not drawn: all its members count, by their probabilities. Else `n` draws."""
-    if isinstance(said, nets.Categorical):
-        values = q.every(obs).min(axis=0).T
-        members = jnp.broadcast_to(jnp.arange(len(values), dtype=jnp.int32)[:, None], values.shape)
-        return Considered(members, said.logits.T, values)
-    actions = jax.vmap(said.sample)(jax.random.split(key, n))
-    values = q(nets.repeated(obs, n), actions).min(axis=0)
-    return Considered(actions, jnp.full_like(values, -math.log(n)), values)
-
-
         return (actor, polyak(target_critic, critic.model, target_rate), polyak(target_actor, actor.model, target_rate)), pi_info
 
     # Only what may change goes through the branch: on a CPU a branch copies all that it hands on.
