@@ -42,7 +42,7 @@ MAY = {
         "supply",
     ],
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
-    "study": ["core", "nets", "disk", "data", "ope"],
+    "study": ["core", "ops", "nets", "disk", "data", "worlds", "stats", "loop", "algos", "ope", "store", "evaluation", "listeners", "runs"],
     "report": ["disk"],  # stored results only
     "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection"]
     + ["supply", "ope", "study", "report"],
