@@ -227,7 +227,7 @@ CHECKS: tuple[Check, ...] = (
           "Log more episodes before trusting an interval.", f.few_episodes),
     Check("long-episodes", "warning", "Episodes are long for their number",
           f"a policy that differs modestly from practice would be worth fewer than {f.WORTH} of the episodes kept for judging", "There are enough episodes for their length",
-          "Judge by fitted values, shorten episodes, or log more of them: importance weights will be refused.", f.long_episodes),
+          "Judge by fitted values, shorten episodes, or log more of them: importance weights will be refused.", f.long_episodes, lambda log: len(log) >= f.LEAST),
     Check("drifting-practice", "note", "Practice changed during the log", "the second half of the episodes earned or did something else than the first",
           "Practice did not change during the log", "Expect a mixture of loggers; split by time if the newest practice is the one to be replaced.", f.drifting_practice),
 )  # fmt: skip

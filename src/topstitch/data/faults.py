@@ -105,6 +105,11 @@ def followed(log: Episodes) -> np.ndarray:
     return np.flatnonzero(inner)
 
 
+def flat(x: np.ndarray) -> np.ndarray:
+    """One row a row, however many there are."""
+    return x.reshape(len(x), int(np.prod(x.shape[1:])))
+
+
 def listed(names: Iterable[str], most: int = 6) -> str:
     """a, b, c and 4 more."""
     names = list(names)
@@ -128,7 +133,7 @@ def hashed(*columns: np.ndarray) -> np.ndarray:
         if column.dtype == np.uint8 and column.ndim > 2:
             parts[f"{i}"] = pl.Series([row.tobytes() for row in column])
         else:
-            parts |= {f"{i} {j}": part for j, part in enumerate(column.reshape(len(column), -1).T)}
+            parts |= {f"{i} {j}": part for j, part in enumerate(flat(column).T)}
     return pl.DataFrame(parts).hash_rows().to_numpy()
 
 
@@ -153,9 +158,9 @@ def counts(keys: np.ndarray) -> np.ndarray:
 def copies(log: Episodes) -> tuple[np.ndarray, np.ndarray]:
     """(which episodes repeat an earlier one, which keys repeated ones have), as far as chance does not explain it.
 
-    In a world of few states episodes are equal by chance. How often to expect that is read off the *different* episodes: the product over
-    steps of how often, in the same state, the same was done and followed, no episode counting for itself, and states met once counting as
-    states do on average. Episodes of one step can always be equal by chance.
+    In a world of few states episodes are equal by chance. How often to expect that is read off all *other* episodes: the product over steps
+    of how often, in the same state, the same was done and followed; states that no other episode met count as states do on average.
+    Episodes of one step can always be equal by chance.
     """
     keys = episode_keys(log)
     unique, first, which, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
@@ -163,21 +168,29 @@ def copies(log: Episodes) -> tuple[np.ndarray, np.ndarray]:
     if not len(repeated):
         return np.zeros(len(log), bool), unique[:0]
     order = np.argsort(first)
-    only = log.take(first[order])
+    only = log.take(first[order])  # one of each kind, ...
+    kind = np.repeat(np.arange(len(only)), only.lengths)
+    weight = count[order].astype(np.float64)  # ... and how many there are of it
 
-    def agreement(x: np.ndarray, of: np.ndarray) -> np.ndarray:
+    def elsewhere(x: np.ndarray, kind: np.ndarray) -> np.ndarray:
+        """In how many rows of other kinds each row's x comes."""
+        (_, all_of), (_, own) = (np.unique(v, return_inverse=True) for v in (x, hashed(x, kind)))
+        return np.bincount(all_of, weights=weight[kind])[all_of] - np.bincount(own)[own] * weight[kind]
+
+    def agreement(x: np.ndarray, of: np.ndarray, kind: np.ndarray) -> np.ndarray:
         """The logarithm of how likely another row of the same `of` has the same x."""
-        same, all_of = counts(x), counts(of)
-        mean = (same - 1).sum() / max((all_of - 1).sum(), 1)
+        same, rows = elsewhere(x, kind), elsewhere(of, kind)
+        mean = (same @ weight[kind]) / max(rows @ weight[kind], 1)
         with np.errstate(divide="ignore"):
-            return np.log((same - 1 + mean) / all_of)
+            return np.log((same + mean) / (rows + 1))
 
-    seen = hashed(only.obs)
-    path = agreement(seen[only.starts], np.zeros(len(only))) + np.add.reduceat(agreement(step_keys(only), seen), only.starts)
+    seen, kinds = hashed(only.obs), np.arange(len(only))
+    path = np.add.reduceat(agreement(step_keys(only), seen, kind), only.starts)
+    path += agreement(seen[only.starts], np.zeros(len(only)), kinds)
     expected = np.zeros(len(unique))
     expected[order] = len(log) * np.exp(path)
     chance = scipy.stats.poisson.sf(count[repeated] - 2, expected[repeated])
-    odd = repeated[chance < RARE / len(unique)]  # one of so many groups that could have looked odd
+    odd = repeated[chance < RARE / len(unique)]  # one of so many that could have looked odd
     again = np.isin(which, odd)
     again[first[odd]] = False
     return again, unique[odd]
@@ -220,28 +233,34 @@ def correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.divide(x.T @ y, size, out=np.zeros(x.shape[1]), where=size > 0)
 
 
-def copying(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(columns of x,) bool: which are y, in other units or on another scale that keeps the order."""
-    some = np.linspace(0, len(y) - 1, min(len(y), SOME)).astype(int)
-    ranked = lambda v: scipy.stats.rankdata(v[some], axis=0)
-    return (np.abs(correlations(x, y)) > EXACT) | (np.abs(correlations(ranked(x), ranked(y))) > EXACT)
+def copying(x: np.ndarray, y: np.ndarray, *, ranks: bool = True) -> np.ndarray:
+    """(columns of x,) bool: which are y in other units, or with `ranks` on any scale that keeps the order. Seen on some rows, then on all."""
+    rows = np.linspace(0, len(y) - 1, min(len(y), SOME)).astype(int)
+    rows = rows if np.ptp(y[rows]) > 0 else np.arange(len(y))
+    linear = np.abs(correlations(x[rows], y[rows])) > EXACT
+    if linear.any():
+        linear[linear] = np.abs(correlations(x[:, linear], y)) > EXACT
+    ranked = lambda v: scipy.stats.rankdata(v[rows], axis=0)
+    return linear | (np.abs(correlations(ranked(x), ranked(y))) > EXACT) if ranks else linear
 
 
-def varied(log: Episodes) -> np.ndarray:
-    """The columns of observations that change at all."""
-    return np.flatnonzero(log.obs.min(axis=0) != log.obs.max(axis=0))
+def varied(log: Episodes, rows=slice(None)) -> list[int]:
+    """The columns of observations that change at all (in some rows)."""
+    return np.flatnonzero(log.obs[rows].min(axis=0) != log.obs[rows].max(axis=0)).tolist()
 
 
 def strays(x: np.ndarray) -> np.ndarray:
     """(n,) bool: values whose distance from the median is more than ten times what 99 in 100 keep within, and three times that of the next
-    nearest: at most one in a hundred, and cut off from the others. Nothing where there are fewer than 100."""
-    if len(x) < 100:
-        return np.zeros(len(x), bool)
+    nearest: at most one in a hundred, and cut off from the others. Values at the median do not count, as most of a sparse column are; nothing
+    is said where fewer than 100 are left."""
     away = np.abs(x - np.median(x))
-    last = len(x) - len(x) // 100 - 1
-    ordered = np.sort(np.partition(away, last)[last:])
+    off = away[away > 0]
+    if len(off) < 100:
+        return np.zeros(len(x), bool)
+    last = len(off) - len(off) // 100 - 1
+    ordered = np.sort(np.partition(off, last)[last:])
     apart = (ordered[1:] > 10 * ordered[0]) & (ordered[1:] > 3 * ordered[:-1])
-    return away >= ordered[1:][apart.argmax()] if apart.any() and ordered[0] > 0 else np.zeros(len(x), bool)
+    return away >= ordered[1:][apart.argmax()] if apart.any() else np.zeros(len(x), bool)
 
 
 def codes(x: np.ndarray) -> np.ndarray:
@@ -297,7 +316,7 @@ def repeated_steps(log: Episodes) -> Iterator[Seen]:
     twice = np.zeros(log.steps, bool)
     twice[rows] = counts(step_keys(log)[rows]) > 1
     still = followed(log)  # written twice, one below the other: the first of both leads to the second
-    same = lambda x: (x[still] == x[still + 1]).reshape(len(still), -1).all(axis=1)
+    same = lambda x: flat(x[still] == x[still + 1]).all(axis=1)
     twice[still[same(log.obs) & same(log.action) & same(log.reward)] + 1] = True
     back = counts(hashed(log.obs)) > 1
     if twice.any() and back.mean() < 0.2 and twice.sum() > 0.4 * back.sum():
@@ -360,9 +379,9 @@ def action_copies(log: Episodes) -> list[int]:
     """The columns of observations that go with the action one to one; or one for each action, that says whether it was taken."""
     columns = varied(log)
     if continuous(log):
-        return [j for part in log.action.T for j in columns[copying(log.obs[:, columns], part)]]
+        return [j for part in log.action.T for j, copy in zip(columns, copying(log.obs[:, columns], part)) if copy]
     found = []
-    for part, size in zip(log.action.reshape(log.steps, -1).T, choices(log.spec.action)):
+    for part, size in zip(flat(log.action).T, choices(log.spec.action)):
         taken, flags = np.unique(part), {}
         for j in columns if len(taken) > 1 else ():
             values, code = np.unique(log.obs[:, j], return_inverse=True)
@@ -388,8 +407,9 @@ def earlier_actions(log: Episodes) -> set[int]:
     rows, columns = followed(log), varied(log)
     if len(rows) < FEW:
         return set()
-    parts = log.action[rows].reshape(len(rows), -1).T
-    return {j for part in parts for j in columns[np.abs(correlations(log.obs[rows + 1][:, columns], part)) > EXACT]}
+    parts = flat(log.action[rows]).T
+    seen = log.obs[rows + 1][:, columns]
+    return {j for part in parts for j, copy in zip(columns, copying(seen, part, ranks=False)) if copy}
 
 
 def predicted_action(log: Episodes) -> Iterator[Seen]:
@@ -397,7 +417,7 @@ def predicted_action(log: Episodes) -> Iterator[Seen]:
     if log.steps < FEW or len(log) < 2:
         return
     (rows, half), known = halves(log), earlier_actions(log) | set(action_copies(log))
-    parts = log.action[rows].reshape(len(rows), -1).T
+    parts = flat(log.action[rows]).T
     score = lambda j: max(predicted(log.obs[rows, j], part, half, classes=not continuous(log)) for part in parts)
     found = {log.obs_names[j]: told for j in varied(log) if j not in known and (told := score(j)) > SURE}
     if found:
@@ -414,7 +434,7 @@ def reward_copies(log: Episodes) -> dict[int, str]:
     inner, columns, found = followed(log), varied(log), {}
     for which, rows, reward in (("same", everywhere(log), log.reward), ("next", inner, log.reward[inner + 1])):
         if len(rows) >= FEW and np.ptp(reward) > 0:
-            found = {j: which for j in columns[copying(log.obs[rows][:, columns], reward)]} | found
+            found = {j: which for j, copy in zip(columns, copying(log.obs[rows][:, columns], reward)) if copy} | found
     return found
 
 
@@ -460,7 +480,7 @@ def outcome_told(log: Episodes) -> dict[int, tuple[str, float]]:
     if len(log) < 2 * FEW:
         return {}
     first, half, found = log.obs[log.starts], np.random.default_rng(0).permutation(len(log)) % 2, {}
-    columns = np.flatnonzero(first.min(axis=0) != first.max(axis=0))
+    columns = varied(log, log.starts)
     for name, x in outcomes(log).items():
         two = len(np.unique(x)) == 2
         for j, copy in zip(columns, copying(first[:, columns], x)):
@@ -492,10 +512,9 @@ def future_columns(log: Episodes) -> Iterator[Seen]:
     rows, columns, first = followed(log), varied(log), log.obs[log.starts]
     if len(rows) < FEW:
         return
-    whole = lambda at: {j: hashed(log.obs[at, j][None]).item() for j in columns}
-    ahead, found = {key: j for j, key in whole(rows).items()}, {}
-    for k, key in whole(rows + 1).items():
-        j = ahead.get(key, k)
+    ahead, found = {log.obs[rows, j].tobytes(): j for j in columns}, {}
+    for k in columns:
+        j = ahead.get(log.obs[rows + 1, k].tobytes(), k)
         alike = max(counts(first[:, k]).max() / len(log), (first[:, k] == first[:, j]).mean())
         if j != k and alike < 0.99:
             found[log.obs_names[j]] = log.obs_names[k]
@@ -596,7 +615,7 @@ def telling_blanks(log: Episodes) -> Iterator[Seen]:
 
 def broken_chain(log: Episodes) -> Iterator[Seen]:
     rows = followed(log)
-    broken = (log.next_obs[rows] != log.obs[rows + 1]).reshape(len(rows), -1).any(axis=1)
+    broken = flat(log.next_obs[rows] != log.obs[rows + 1]).any(axis=1)
     if broken.any():
         yield Seen(f"After {broken.sum():,} of {log.steps:,} steps.", rows[broken])
 
@@ -667,9 +686,10 @@ def paid_at_the_end(log: Episodes) -> Iterator[Seen]:
 
 
 def equal_returns(log: Episodes) -> Iterator[Seen]:
-    returns = log.returns()
-    if len(log) > 1 and np.ptp(returns) <= 1e-6 * max(1e-6, np.abs(returns).max()):
-        yield Seen(f"All {len(log):,} episodes earned {returns[0]:.4g}.", everywhere(log), numbers={"return": float(returns[0])})
+    """With a discount too: then what comes sooner is worth more."""
+    same = lambda x: np.ptp(x) <= 1e-6 * max(1e-6, np.abs(x).max())
+    if len(log) > 1 and same(log.returns()) and same(log.returns(0.99)):
+        yield Seen(f"All {len(log):,} episodes earned {log.returns()[0]:.4g}.", everywhere(log), numbers={"return": float(log.returns()[0])})
 
 
 def large_rewards(log: Episodes) -> Iterator[Seen]:
@@ -692,15 +712,12 @@ def passing(log: Episodes) -> tuple[np.ndarray, np.ndarray, float]:
 
 
 def time_gaps(log: Episodes) -> Iterator[Seen]:
-    rows, taken, usual = passing(log)
-    gap = taken > 10 * usual
-    if gap.any() and gap.mean() < 0.05:
-        yield Seen(
-            f"{gap.sum():,} of {log.steps:,} steps take more than ten times the usual {usual:.4g}, one of them {taken.max():.4g}.",
-            rows[gap],
-            ("time",),
-            {"usual": usual, "longest": float(taken.max())},
-        )
+    rows, taken, _ = passing(log)
+    most = float(np.quantile(taken, 0.95))
+    gap = taken > 10 * most
+    if gap.any():
+        yield Seen(f"{gap.sum():,} of {log.steps:,} steps take more than ten times the {most:.4g} that 95 in 100 keep within, one of them {taken.max():.4g}.", rows[gap], ("time",),
+                   {"usual": most, "longest": float(taken.max())})  # fmt: skip
 
 
 def uneven_steps(log: Episodes) -> Iterator[Seen]:
@@ -756,7 +773,7 @@ def deterministic_logger(log: Episodes) -> Iterator[Seen]:
         share = float((taken.argmax(axis=1)[log.obs] == log.action)[often].mean()) if often.mean() > 0.5 else 0.0
         how = "are the commonest of their state"
     elif vector(log) and log.steps >= 10 * FEW and len(log) >= 4:
-        share, how = told_action(log), "can be told from the observation, in held-out episodes"
+        share, how = told_action(log), "can be told from the observation, where they can be told at all, in held-out episodes"
     else:
         return
     if share > RULE:
@@ -764,24 +781,33 @@ def deterministic_logger(log: Episodes) -> Iterator[Seen]:
 
 
 def told_action(log: Episodes) -> float:
-    """The share of held-out actions that boosted trees tell; of continuous ones the share of the variance, in the dimension told worst."""
+    """The share of held-out actions that boosted trees tell, among the rows of which they are sure (0 where these are less than 8 in 10: what
+    is sure nowhere is no rule). Of continuous actions the share of the variance, in the dimension told worst, by a line and by trees on what it
+    leaves."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.linear_model import LinearRegression
     from threadpoolctl import threadpool_limits
 
     rows, half = halves(log)
-    learn, ask = rows[half == 0], rows[half == 1]
-    kind = HistGradientBoostingRegressor if continuous(log) else HistGradientBoostingClassifier
-    share = 1.0
-    for part in log.action.reshape(log.steps, -1).T:
-        if len(np.unique(part[learn])) > 1 and share > RULE:  # a dimension that cannot be told decides
-            with threadpool_limits(1):
-                said = (
-                    kind(max_iter=50, max_leaf_nodes=16, early_stopping=False, random_state=0)
-                    .fit(log.obs[learn], part[learn])
-                    .predict(log.obs[ask])
-                )
-            right = 1 - ((said - part[ask]) ** 2).mean() / max(part[ask].var(), 1e-12) if continuous(log) else (said == part[ask]).mean()
-            share = min(share, float(right))
+    (x, there), share = (log.obs[rows[half == part]].astype(np.float64) for part in (0, 1)), 1.0
+    how = dict(max_iter=50, max_leaf_nodes=16, early_stopping=False, random_state=0)
+    for part in flat(log.action[rows]).T:
+        y, asked = part[half == 0], part[half == 1]
+        if len(np.unique(y)) < 2 or share <= RULE:  # a dimension that cannot be told decides
+            continue
+        with threadpool_limits(1):
+            if continuous(log):
+                line = LinearRegression().fit(x, y)
+                left = asked - line.predict(there)
+                if left.var() > (1 - RULE) * asked.var():
+                    left = left - HistGradientBoostingRegressor(**how).fit(x, y - line.predict(x)).predict(there)
+                share = min(share, 1 - float(left.var() / max(asked.var(), 1e-12)))
+            else:
+                trees = HistGradientBoostingClassifier(**how).fit(x, y)
+                said = trees.predict_proba(there)
+                sure = said.max(axis=1) > 0.99
+                right = trees.classes_[said.argmax(axis=1)] == asked
+                share = min(share, float(right[sure].mean()) if sure.mean() > 0.8 else 0.0)
     return share
 
 
@@ -881,7 +907,7 @@ def drifting_practice(log: Episodes) -> Iterator[Seen]:
         share = lambda at: np.bincount(log.action[at], minlength=log.spec.action.size) / at.sum()
         done = float(np.abs(share(rows) - share(~rows)).sum() / 2)
     else:
-        done = float(apart(log.action.reshape(log.steps, -1).astype(np.float64), rows).max())
+        done = float(apart(flat(log.action).astype(np.float64), rows).max())
     if earned > 0.5 or done > 0.25:
         yield Seen(
             f"In the second half of the log, returns differ by {earned:.2f} standard deviations and what was done by {done:.2f}.",
