@@ -10,20 +10,22 @@ import hashlib
 import json
 import math
 import os
+import re
 import statistics
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from .. import __version__
 from ..disk import write_bytes
 
 HERE = Path(__file__).parent
 MINUS, THIN, GAP = "−", "\u2009", "\u00a0"
+Number = float | int
 UNKNOWN = "–"
 "What stands for a number that is not there."
 
@@ -35,7 +37,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     made.filters |= {
-        "num": num, "pct": pct, "count": count, "short": short, "some": some, "named": named, "called": called, "embed": embed,
+        "num": num, "pct": pct, "count": count, "short": short, "some": some, "named": named, "called": called, "told": told, "embed": embed,
         "cap": capitalised,
     }  # fmt: skip
     made.globals |= {"version": __version__}
@@ -57,11 +59,11 @@ def write_page(path: str | os.PathLike, html: str) -> None:
 # numbers ---------------------------------------------------------------------------------------------------------------------
 
 
-def known(x: float | None) -> bool:
+def known(x: Number | None) -> bool:
     return x is not None and not math.isnan(x)
 
 
-def num(x: float | None, digits: int = 1, sign: bool = False) -> str:
+def num(x: Number | None, digits: int = 1, sign: bool = False) -> str:
     """With a fixed number of decimals, thousands set apart, a real minus and, if `sign`, a plus: `num(-0.04)` is 0.0, not −0.0."""
     if not known(x):
         return UNKNOWN
@@ -72,17 +74,17 @@ def num(x: float | None, digits: int = 1, sign: bool = False) -> str:
     return ("" if zero else MINUS if x < 0 else "+" if sign else "") + text
 
 
-def pct(x: float | None, digits: int = 1, sign: bool = False) -> str:
+def pct(x: Number | None, digits: int = 1, sign: bool = False) -> str:
     """A share in percent, without its sign of percent."""
     return num(100 * x, digits, sign) if known(x) else UNKNOWN
 
 
-def count(n: float | None) -> str:
+def count(n: Number | None) -> str:
     """A number of things: 1,185. Fractions, as of effective sample sizes, show only below ten."""
     return num(n, 1 if known(n) and n != int(n) and abs(n) < 9.95 else 0) if known(n) and not math.isinf(n) else num(n)
 
 
-def some(n: float, one: str, many: str | None = None) -> str:
+def some(n: Number, one: str, many: str | None = None) -> str:
     """A number and its noun: 1 episode, 1,185 episodes."""
     return f"{count(n)}{GAP}{one if n == 1 else many or one + 's'}"
 
@@ -91,7 +93,7 @@ def power(exponent: int) -> str:
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def short(x: float | None, figures: int = 3, sign: bool = False) -> str:
+def short(x: Number | None, figures: int = 3, sign: bool = False) -> str:
     """A number of unknown size in a few significant figures: 0.0123, 4,120, 3.1 × 10⁹."""
     if not known(x) or math.isinf(x) or x == 0:
         return num(x, 0, sign)
@@ -117,7 +119,7 @@ class Scale:
     unit: str = ""
 
     @classmethod
-    def of(cls, values: Iterable[float | None], widths: Iterable[float | None] = (), *, share: bool = False, unit: str = "") -> "Scale":
+    def of(cls, values: Iterable[Number | None], widths: Iterable[Number | None] = (), *, share: bool = False, unit: str = "") -> "Scale":
         """For `values`, with the decimals that write half the typical one of the `widths` of intervals in two figures."""
         values = [abs(v) for v in values if known(v) and not math.isinf(v)]
         widths = [w for w in widths if known(w) and not math.isinf(w) and w > 0]
@@ -131,7 +133,7 @@ class Scale:
         return cls(share, min(max(digits, int(share)), 6), exponent, unit)
 
     @property
-    def factor(self) -> float:
+    def factor(self) -> Number:
         return 100.0 if self.share else 10.0**-self.exponent
 
     @property
@@ -144,24 +146,35 @@ class Scale:
         """What stands beside differences."""
         return "percentage points" if self.share else self.label
 
-    def bare(self, x: float | None, sign: bool = False) -> str:
+    def bare(self, x: Number | None, sign: bool = False) -> str:
         """The number alone."""
         return num(x * self.factor, self.digits, sign) if known(x) else UNKNOWN
 
-    def level(self, x: float | None) -> str:
+    def level(self, x: Number | None) -> str:
         """A value with its unit: 81.7 %, 412 kWh."""
         return self.bare(x) + self.after(self.label) if known(x) else UNKNOWN
 
-    def diff(self, x: float | None, sign: bool = True) -> str:
+    def diff(self, x: Number | None, sign: bool = True) -> str:
         """A difference with its unit: +3.1 points."""
         if not known(x):
             return UNKNOWN
         text = self.bare(x, sign)
         return text + ((f"{GAP}point" if text.strip("+−") == "1.0" else f"{GAP}points") if self.share else self.after(self.label))
 
-    def span(self, low: float | None, high: float | None, sign: bool = False) -> str:
+    def span(self, low: Number | None, high: Number | None, sign: bool = False) -> str:
         """The ends of an interval: 77.9 to 85.5."""
         return f"{self.bare(low, sign)} to {self.bare(high, sign)}"
+
+    def interval(self, e: Sequence[Number] | None, sign: bool = False, refused: str = "not estimated") -> Markup:
+        """(value, low, high) for a cell; None is `refused`."""
+        if e is None:
+            return escape(refused)
+        return Markup('{} <span class="ci">({})</span>').format(self.bare(e[0], sign), self.span(e[1], e[2], sign))
+
+    def margin(self, x: Number) -> str:
+        """A difference that somebody declared, in no more digits than it has: 2 points."""
+        text = short(abs(x) * self.factor)
+        return text + (f"{GAP}point{'' if text == '1' else 's'}" if self.share else self.after(self.label))
 
     def after(self, unit: str) -> str:
         times = f"{GAP}×{GAP}" if self.exponent else GAP
@@ -192,6 +205,12 @@ def called(name: object, limit: int = LONGEST) -> str:
     if len(text) > limit:
         text = text[: limit * 2 // 3].rstrip() + "…" + text[len(text) - limit // 3 + 1 :].lstrip()
     return text or "(no name)"
+
+
+def told(text: object, limit: int = 400) -> str:
+    """The same for a sentence of another part of the package, which may hold names: cut at its end, with real minus signs."""
+    said = re.sub(r"(?<![\w.)])-(?=\d)", MINUS, called(text, 10_000))
+    return said if len(said) <= limit else said[:limit].rsplit(" ", 1)[0].rstrip(" ,;:.") + " …"
 
 
 def named(name: object, limit: int = LONGEST) -> Markup:
