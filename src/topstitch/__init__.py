@@ -14,6 +14,7 @@ PUBLIC = {
     "read": "data.read:read",
     "read_table": "data.formats.table:read_table",
     "Episodes": "data:Episodes",
+    "Parts": "data.parts:Parts",
     "BadData": "data:BadData",
     "load_policy": "store:load_policy",
     "save_policy": "store:save_policy",
@@ -118,6 +119,7 @@ if TYPE_CHECKING:
     from .collection import collect
     from .data import BadData, Episodes
     from .data.formats.table import read_table
+    from .data.parts import Parts
     from .data.read import read
     from .evaluation import evaluate
     from .online import finetune, train_online

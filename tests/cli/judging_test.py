@@ -3,7 +3,11 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
+
+from topstitch.data import Episodes
+from topstitch.data.formats.log import write_log
 
 ROLES = ["--episode", "stay", "--time", "hour", "--obs", "obs_*", "--action", "dose", "--reward", "reward", "--terminal", "died"]
 QUICK = ["--steps", "20"]
@@ -66,3 +70,27 @@ def test_selection_ranks(topstitch, judged, here):
     assert all(row[name] is not None for row in found["policies"] for name in ("fqe", "mwl", "td", "bvft"))
     code, out, _ = topstitch("select", *judged)
     assert code == 0 and out.splitlines()[0].split()[:2] == ["policy", "fqe"]
+
+
+def test_a_table_in_parts_says_what_it_says_as_a_whole(topstitch, judged, here):
+    pl.read_csv(here / "known.csv").write_parquet(here / "known.parquet")
+    judged[judged.index("known.csv")] = "known.parquet"
+    names = ["--estimators", "is,wis,pdis,wpdis,clipped", "--json"]
+    parts, whole = (json.loads(topstitch("ope", *judged, *names, *more)[1]) for more in (["--stream"], []))
+    assert [row["value"] for row in parts["estimates"]] == pytest.approx([row["value"] for row in whole["estimates"]], rel=1e-9)
+    code, out, _ = topstitch("ope", *judged, "--estimators", "all", "--stream")
+    assert code == 0 and "wpdis" in out and "refused" not in out
+    code, _, err = topstitch("ope", *judged, "--stream", "--behaviour", "fit")
+    assert code == 2 and "fitted to whole logs" in err
+
+
+def test_several_loggers_of_one_step(topstitch, judged, here):
+    rng = np.random.default_rng(0)
+    logger, obs = rng.integers(2, size=400), rng.normal(size=(400, 4))
+    often = np.where(logger, 0.7, 0.4)
+    dose = (rng.random(400) < often).astype(int)
+    log = Episodes.of(obs, dose, dose + rng.normal(size=400), np.ones(400, bool), actions=2, source="two wards",
+                      probability=np.where(dose, often, 1 - often), info={"logger": np.array(["ward a", "ward b"])[logger]})  # fmt: skip
+    write_log(here / "two.log.safetensors", log)
+    code, out, _ = topstitch("ope", "runs", "--data", "two.log.safetensors", "--discount", "1", "--estimators", "all")
+    assert code == 0 and "  loggers " in out and "refused" not in out

@@ -43,7 +43,7 @@ def log(action=None, **change) -> Episodes:
 SCALED = np.stack([np.linspace(-0.3, 0.7, 6), np.linspace(0, 10, 6)], axis=1)
 LOGS = {
     "choices": lambda: log(info={"row": np.arange(6)}),
-    "numbered episodes": lambda: log(ids=np.array([7, 5, 3]), info={}),
+    "numbered episodes": lambda: log(ids=np.array([7, 5, 3]), info={}, duration=np.arange(1, 7) / 2),
     "no names, no columns": lambda: log(ids=None, info={}, time=None, log_prob=None, mask=None, next_mask=None, notes=[]),
     "vectors between bounds": lambda: log(action=SCALED, low=[-0.3, 0], high=[0.7, 10], info={"deep": np.ones((6, 2, 2), np.float16)}),
     "normalised": lambda: log(info={}).normalised(obs="standard", reward="range"),

@@ -26,6 +26,8 @@ def test_metrics_by_hand():
     assert regret(estimates, TRUTH, 3, normalised=True) == pytest.approx(0.8)
     assert absolute_error(estimates, TRUTH) == pytest.approx((4 + 2 + 0 + 2 + 10) / 5)
     assert absolute_error(estimates, TRUTH, normalised=True) == pytest.approx(0.36)
+    far = [100.0, 2.0, 3.0, 4.0, 11.0]  # counts as twice the span above the worst
+    assert absolute_error(far, TRUTH, normalised=True) == pytest.approx(2 / 5) and absolute_error(far, TRUTH) == pytest.approx(99 / 5)
     assert regret([1, 1, 0, 0, 0], TRUTH) == 10  # of equal estimates the first
     alike = metrics(np.ones(4), np.ones(4))
     assert math.isnan(alike["rank_correlation"]) and alike["regret@1_normalised"] == 0 and "regret@5" not in alike

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
+from topstitch import ope
 from topstitch.core import Box, Discrete, Spec
 from topstitch.data import Episodes
 from topstitch.nets import Normal, TablePolicy
@@ -162,6 +163,29 @@ def test_doubly_robust_is_right_if_either_is(right):
     assert said == pytest.approx(mdp.performance(PI, 0.9), abs=0.12)
 
 
+def test_weights_are_worth_the_episodes_that_they_rest_on():
+    """All of them for the logger's own; two episodes of very different weight, by hand: W = Σ w (1 - γ (1 - terminal)) / (1 - γ)."""
+    _, log = log_of()
+    own = TablePolicy(jnp.asarray(empirical(log).behaviour[:-1], jnp.float32))
+    assert m.estimate(own, log, discount=1.0).effective == pytest.approx(len(log), rel=1e-4)
+    assert 0.8 * len(log) < m.estimate(own, log, discount=0.9).effective < len(log)
+    assert m.estimate(POLICY, log, discount=0.9).effective < 0.8 * len(log)
+    two = Episodes.of(np.zeros(3), np.zeros(3, int), np.ones(3), [0, 1, 1])
+    w, normal = np.array([1.0, 2.0, 0.5]), np.array([1, 10, 10])
+    assert m.summed(two, w, normal, 0.9, None, False).effective == pytest.approx((21 + 5) ** 2 / (21**2 + 5**2))
+
+
+def test_few_and_missing_visits_are_refused():
+    _, log = log_of()
+    far = TablePolicy(jnp.asarray(np.tile([0.0, 0.0, 1.0], (6, 1)), jnp.float32))
+    some = log.take(np.arange(12))
+    said = ope.estimate({"far": far, "near": POLICY}, some, ["mwl", "gendice"], discount=0.9)
+    assert "worth" in said[1].refused and "of 12 episodes" in said[1].refused
+    without = log.take(np.flatnonzero(np.add.reduceat((log.obs == 2) & (log.action == 2), log.starts) == 0))
+    assert "% of the policy's visits" in ope.estimate(far, without, ["mwl"], discount=0.9)[0].refused
+    assert ope.estimate(POLICY, log, ["mwl"], discount=0.9)[0].effective > 100
+
+
 def test_what_the_log_lacks_is_counted_as_lost():
     _, log = log_of()
     without = log.take(np.flatnonzero(np.add.reduceat((log.obs == 2) & (log.action == 1), log.starts) == 0))
@@ -281,22 +305,24 @@ def test_the_lagrangian_of_nets_is_the_papers():
         next_obs=np.zeros(2),
         states=1,
         actions=2,
+        duration=[1, 2],
     )
     algorithm = DICE(discount=0.5, primal=0.3, dual=0.7, reward=2.0, normal=1.0, hidden=(), batch_size=2)
     half = jnp.ones((2, 2)) / 2
     batch = (log.transitions().rows(), half, jnp.zeros(2, jnp.int32), half)
     state = algorithm.init(log.transitions(), key=KEY)
     nu, zeta = np.asarray(state.nu.model.every(jnp.int32(0))), np.asarray(state.zeta.model.every(jnp.int32(0))) ** 2
-    gap = 2 * np.array([1, 3]) + 0.5 * nu.mean() - nu
+    gap = 2 * np.array([1, 3]) + np.array([0.5, 0.25]) * nu.mean() - nu
+    mass = (zeta * [1, 1.5]).mean()  # (1 - 0.5^Δt) / (1 - 0.5)
     by_hand = 0.5 * nu.mean() + (zeta * gap).mean() + 0.15 * (nu**2).mean() - 0.35 * (zeta**2).mean()
-    price = 0.4 * (1 - zeta.mean())
+    price = 0.4 * (1 - mass)
     said, info = algorithm.lagrangian(state.nu.model, state.zeta.model, jnp.float32(0.4), batch)
-    assert float(said) == pytest.approx(by_hand + price, rel=1e-5) and float(info["dice/mass"]) == pytest.approx(zeta.mean())
+    assert float(said) == pytest.approx(by_hand + price, rel=1e-5) and float(info["dice/mass"]) == pytest.approx(mass)
     moved, _ = jax.jit(algorithm.update)(state, batch, step=jnp.int32(0), key=KEY)
     after = lambda nu, zeta, price: float(algorithm.lagrangian(nu, zeta, price, batch)[0])
     now = (state.nu.model, state.zeta.model, state.price.model)
     assert after(moved.nu.model, *now[1:]) < after(*now) < after(now[0], moved.zeta.model, now[2])
-    assert float(moved.price.model) * float(1 - zeta.mean()) < 0  # λ descends too
+    assert float(moved.price.model) * float(1 - mass) < 0  # λ descends too
 
 
 # refusals -----------------------------------------------------------------------------------------------------------------

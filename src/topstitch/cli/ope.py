@@ -20,9 +20,7 @@ examples:
   topstitch ope runs/iql --data held-out.parquet --episode stay … --estimators wis,wdr,fqe
   topstitch ope runs/iql runs/cql --data log.parquet … --behaviour fit --estimators all --confidence 0.9"""
 
-SHORT = ("ips", "snips", "dm", "dr", "switch", "shrunk", "subgaussian")
 FITTED = ("dm", "fqe", "dr", "wdr", "magic")
-LONG = ("is", "wis", "pdis", "wpdis", "clipped", "fqe", "lstdq", "dr", "wdr", "magic", "mrdr", "mwl")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +47,8 @@ class Options:
     "Folds of episodes in which values are learned."
     steps: Annotated[int, tyro.conf.arg(metavar="N")] = 5000
     "Updates of fitted Q evaluation, for each fold and policy."
+    stream: bool = False
+    "Read a Parquet table in parts, for logs larger than memory: importance sampling, and decisions of one step."
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     out: Annotated[
         str | None, tyro.conf.arg(metavar="FOLDER", aliases=["-o"], help_behavior_hint="(default: RUNS, if it is one folder)")
@@ -71,18 +71,19 @@ def main(argv: list[str]) -> int:
 
     say = Console(file=sys.stderr, highlight=False).print
     policies, discount = read_policies(options.runs, options.discount)
-    log = read_log(options.data, options.roles)
-    names = (LONG if log.lengths.max() > 1 else SHORT) if options.estimators == "all" else tuple(options.estimators.split(","))
-    behaviour = "column"
-    if options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None):
+    if options.stream and options.behaviour == "fit":
+        raise Wrong("A log that is read in parts must hold the logger's probabilities (--probability): they are fitted to whole logs.")
+    log = read_log(options.data, options.roles, parts=options.stream)
+    names = "all" if options.estimators == "all" else tuple(options.estimators.split(","))
+    behaviour, long = "column", not options.stream and log.lengths.max() > 1
+    if not options.stream and (options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None)):
         fitted = ope.fit_behaviour(log, seed=options.seed)
         curve = fitted.calibration()
         say(f"The logger, estimated by {fitted.kind}: a held-out action has log-likelihood {fitted.score:.3f}; probabilities are off by "
             f"{curve.error:.3f} on average. Intervals leave the error of this fit out.")  # fmt: skip
         behaviour = fitted.log_prob
     by_folds = fitted_by_folds(discount, options.steps, options.folds, options.seed)
-    long = log.lengths.max() > 1
-    if long and set(names) & {*FITTED}:
+    if long and (names == "all" or {*names} & {*FITTED}):
         say(f"Fitted Q evaluation: {options.steps:,} updates in each of {options.folds} folds, for {len(policies)} policies.")
     found = ope.estimate(
         policies, log, names, discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
@@ -97,24 +98,23 @@ def main(argv: list[str]) -> int:
 
 
 def read_policies(places: tuple[str, ...], discount: float | None) -> tuple[dict, float]:
-    """(policies by name, the discount, which is that of their algorithms if none is given)."""
+    """(policies by name, the discount, which is that of the runs if none is given)."""
+    from ..ope.estimate import discount_of, named
     from ..runs import load_runs, name_of
     from ..store import load_policy
 
-    policies, discounts = {}, set()
+    found = {}
     for place in places:
         if not Path(place).is_dir():
-            policies[place] = load_policy(place)
+            found[place] = load_policy(place)
             continue
         for i, run in enumerate(load_runs(place)):
             name = f"{name_of(run.algorithm).split(':')[-1]} seed {run.seed}"
-            policies[name if len(places) == 1 and name not in policies else f"{place} {i}"] = run.policy
-            if hasattr(run.algorithm, "discount"):
-                discounts.add(float(run.algorithm.discount))
-    if discount is None and len(discounts) != 1:
-        found = ", ".join(map(str, sorted(discounts))) or "none"
-        raise Wrong(f"Say with which discount returns are to be estimated (--discount); that of the runs: {found}.")
-    return policies, discounts.pop() if discount is None else discount
+            found[name if len(places) == 1 and name not in found else f"{place} {i}"] = run
+    try:
+        return named(found), discount_of(found) if discount is None else discount
+    except ValueError as error:
+        raise Wrong(f"{error} That is --discount.") from None
 
 
 def fitted_by_folds(discount: float, steps: int, folds: int, seed: int):

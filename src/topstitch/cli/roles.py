@@ -65,8 +65,8 @@ Flat = Annotated[Roles, tyro.conf.arg(name="column"), tyro.conf.OmitArgPrefixes]
 "Roles among a command's own options, under the title `column options`."
 
 
-def read_log(file: str, roles: Roles):
-    """The log of a command line."""
+def read_log(file: str, roles: Roles, *, parts: bool = False):
+    """The log of a command line; with `parts` a table as `Parts`."""
     from ..data.formats import suffix
     from ..data.formats.files import SUFFIXES
     from ..data.read import read
@@ -78,4 +78,8 @@ def read_log(file: str, roles: Roles):
                     "  --episode stay --time hour --obs 'obs_*' --action dose --reward reward --terminal died\n"
                     "--episode and --time may be missing; --terminal may be 'always' (each episode truly ends with its last row) "
                     "or 'never'.")  # fmt: skip
+    if parts:
+        from ..data.parts import Parts
+
+        return Parts(file, **given)
     return read(file, **given)

@@ -6,6 +6,9 @@ r"""Estimators for decisions of one step: a table of horizon 1, with weights $w 
 * DR with optimistic shrinkage: $\hat w = \lambda w / (w^2 + \lambda)$ (Su, Dimakopoulou, Krishnamurthy and Dudík 2020, https://arxiv.org/abs/1907.09623);
 * sub-Gaussian: IPS with $w / (1 - \lambda + \lambda w)$, so that no weight exceeds $1 / \lambda$ (Metelli, Russo and Restelli 2021,
   https://proceedings.neurips.cc/paper/2021/hash/4476b929e30dd0c4e8bdbcc82c6ba23a-Abstract.html).
+
+The same definitions as in the Open Bandit Pipeline (https://github.com/st-tech/zr-obp, obp/ope/estimators.py), which takes every row of a list of
+recommendations as a decision of its own, with the policy's probabilities at that position.
 """
 
 from typing import Literal
@@ -107,10 +110,13 @@ def balanced(propensities: np.ndarray, logger: np.ndarray) -> np.ndarray:
     return np.asarray(propensities, np.float64) @ share
 
 
-def by_logger(table: Table, logger: np.ndarray) -> Sums:
+def by_logger(table: Table, logger: np.ndarray | None = None) -> Sums:
     r"""IPS within each logger, combined by weights $\lambda_l \propto 1 / \sigma_l^2$ for each step, σ_l² the variance of w r under logger l:
-    the weighted estimator, section 6 of the same paper, its variances estimated from the log. `table` holds each logger's own propensities."""
+    the weighted estimator, section 6 of the same paper, its variances estimated from the log. `table` holds each logger's own propensities.
+    `logger` (steps,) says which one acted, by default what the table says."""
     w, r = _weights(table)
+    if (logger := table.logger if logger is None else logger) is None:
+        raise Refused("the log does not say which of several loggers acted: a column `logger` among its further columns (info) would.")
     kinds, number = np.unique(np.asarray(logger), return_inverse=True)
     each = number[:, None] == np.arange(len(kinds))
     count = each.sum(axis=0)

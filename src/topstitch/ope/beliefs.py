@@ -10,7 +10,7 @@ import numpy as np
 from ..core import Box, Discrete, Markov, Policy, Spec
 from ..data import Episodes
 from ..data.view import View
-from .table import ROWS, Refused, Values
+from .table import ROWS, Refused, Values, chances, in_parts
 
 DRAWS = 32
 "Actions of a `Box` by which the mean of Q(s, ·) under a policy is taken."
@@ -30,7 +30,7 @@ def doing(
     if not isinstance(spec.action, (Box, Discrete)):
         raise Refused(f"Values are fitted for single choices and for vectors, but actions are {spec.action}.")
     if isinstance(spec.action, Discrete):
-        return in_parts(lambda o, m: _probabilities(policy, o, m), obs, mask)
+        return in_parts(lambda *rows: chances(policy, *rows), obs, mask)
     keys = jax.random.split(jax.random.key(seed), draws)
     trial = np.asarray(_drawn(policy, jnp.asarray(obs[:256]), keys[:2]))
     keys = keys[:1] if (trial[:, 0] == trial[:, 1]).all() else keys
@@ -41,20 +41,6 @@ def doing(
     action = np.concatenate(said)
     action = action if view.action is None else view.action.host(action)
     return np.clip(action, -1, 1).astype(np.float32)
-
-
-def in_parts(ask: Callable, *columns: np.ndarray | None) -> np.ndarray:
-    """`ask` of at most `ROWS` rows at once; answers are joined along the first axis."""
-    n = next(len(column) for column in columns if column is not None)
-    said = []
-    for at in range(0, n, ROWS):
-        said.append(np.asarray(ask(*(None if column is None else jnp.asarray(column[at : at + ROWS]) for column in columns))))
-    return np.concatenate(said)
-
-
-@jax.jit
-def _probabilities(policy, obs, mask):
-    return policy(obs, mask).probs()
 
 
 @jax.jit
@@ -95,16 +81,16 @@ class Belief:
         obs = self._seen(log.obs)
         if isinstance(self.spec.action, Discrete):
             pick = lambda part, chosen: np.take_along_axis(part, chosen[None, :, None], axis=-1)[..., 0]
-            return self._parts(lambda o, a: pick(np.asarray(self.every(o)), a), obs, log.action)
+            return _members(lambda o, a: pick(np.asarray(self.every(o)), a), obs, log.action)
         action = log.action if self.view.action is None else self.view.action.host(log.action)
-        return self._parts(self.every, obs, action)
+        return _members(self.every, obs, action)
 
     def mean(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """(members, n): V(s), the mean of Q(s, ·) under the policy, at raw observations."""
         done, seen = doing(self.policy, obs, mask, self.spec, self.view, seed=self.seed), self._seen(obs)
         if isinstance(self.spec.action, Discrete):
-            return self._parts(lambda o, p: (np.asarray(self.every(o), np.float64) * p[None]).sum(axis=-1), seen, done)
-        each = [self._parts(self.every, seen, done[:, k]) for k in range(done.shape[1])]
+            return _members(lambda o, p: (np.asarray(self.every(o), np.float64) * p[None]).sum(axis=-1), seen, done)
+        each = [_members(self.every, seen, done[:, k]) for k in range(done.shape[1])]
         return np.mean(each, axis=0)
 
     def starts(self, log: Episodes) -> np.ndarray:
@@ -119,11 +105,10 @@ class Belief:
     def _seen(self, obs: np.ndarray) -> np.ndarray:
         return obs if self.view.obs is None else self.view.obs.host(obs)
 
-    @staticmethod
-    def _parts(ask: Callable, *columns: np.ndarray) -> np.ndarray:
-        n = len(columns[0])
-        said = [np.asarray(ask(*(column[at : at + ROWS] for column in columns)), np.float64) for at in range(0, n, ROWS)]
-        return np.concatenate(said, axis=1)
+
+def _members(ask: Callable, *columns: np.ndarray) -> np.ndarray:
+    """(members, n) float64."""
+    return in_parts(ask, *columns, axis=1, filled=False).astype(np.float64)
 
 
 def seen_standardised(log: Episodes) -> Episodes:

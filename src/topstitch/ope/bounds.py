@@ -154,9 +154,12 @@ SHARE, LEAST = 0.05, 5  # of the episodes that choose the threshold; the paper t
 
 
 def _truncated(x, alpha, low, high, seed):
-    """Bernstein's bound of min(x, low + c), of which the mean can only be smaller, so x needs no upper range.
+    r"""Bernstein's bound of min(x, low + c), of which the mean can only be smaller, so x needs no upper range.
 
-    c is the one that promises most for the other episodes, judged by a twentieth of them, which then count no more.
+    c is the one that promises most for the m other episodes, judged by a twentieth of them, which then count no more:
+    $\bar y_c - 7 c \ln(2/\alpha) / 3 (m - 1) - \sqrt{2 V \ln(2/\alpha) / m}$, mean and variance V of the twentieth. With one c for all terms
+    theorem 1 of the paper is this bound; constants and share as in its authors' https://github.com/yashchandak/UnO, Src/HCOPE.jl, which tries
+    100 thresholds drawn between the least and the largest term.
     """
     n, y = x.shape[-1], x - low
     first = max(LEAST, round(SHARE * n))

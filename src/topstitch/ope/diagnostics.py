@@ -1,10 +1,11 @@
 """How far a log can answer for another policy: what its weights look like, and when to say that it cannot."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from .importance import relative
+from .importance import finite, relative
 from .table import Table
 
 LEAST = 10.0
@@ -59,21 +60,68 @@ class Diagnostics(NamedTuple):
         return {name: float(x) for name, x in self._asdict().items() if name != "effective_by_step"}
 
 
+class Weights(NamedTuple):
+    """What diagnostics need of the weights of some episodes: all of a log, or a part of it."""
+
+    whole: np.ndarray
+    "(episodes,): logarithms of the ratios of whole episodes."
+    each: np.ndarray
+    "(episodes,): the mean of the ratios up to each step, weighted by how often steps come and how late."
+    single: np.ndarray
+    "(episodes,): the sum of the ratios of single steps."
+    lengths: np.ndarray
+    most: np.ndarray
+    "(horizon,): logarithms of the largest ratios up to each step."
+    total: np.ndarray
+    "(horizon,): the sums of these ratios, in units of the largest."
+    square: np.ndarray
+    "(horizon,): of their squares."
+    overlap: float
+    "The sum of min(1, ratio) over steps."
+    certain: int
+    "Steps at which the logger could do nothing else."
+    truncated: int
+    "Episodes that the log cuts off."
+
+
+def counted(table: Table) -> np.ndarray:
+    """(horizon,): how many episodes have a step, each counting by its discount."""
+    return (table.live * table.discount).sum(axis=0)
+
+
+def weights(table: Table, count: np.ndarray) -> Weights:
+    """Of the episodes of a table; `count` (horizon,) is that of the log that it is a part of, which may have longer episodes."""
+    live, logs, scaled = table.live, table.log_ratios(), relative(table)
+    rest = len(count) - live.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        step = np.where(live, np.exp(table.target - table.behaviour), 0)
+        share, end = count / count.sum(), live.shape[1] - 1
+        share = np.append(share[:end], share[end:].sum()) if rest else share  # what has ended keeps its ratio
+        by_step = (np.pad(x, (0, rest), mode="edge") for x in (logs.max(axis=0), scaled.sum(axis=0), (scaled**2).sum(axis=0)))
+        overlap, certain = float(np.minimum(step, 1)[live].sum()), int((table.behaviour[live] > -CERTAIN).sum())
+        each, single = table.ratios() @ share, step.sum(axis=1)
+    return Weights(logs[:, -1], each, single, live.sum(axis=1), *by_step, overlap, certain, int(table.truncated.sum()))
+
+
 def diagnostics(table: Table) -> Diagnostics:
     """All of it. Nothing overflows: weights are taken relative to the largest where their scale does not matter."""
-    n, live = len(table.live), table.live
-    weights = relative(table)
-    by_step = _effective(weights)
-    count = (live * table.discount).sum(axis=0)
-    last, whole = weights[:, -1], table.ratios()[:, -1]
-    single = table.target - table.behaviour
+    count = counted(table)
+    return summary([weights(table, count)], count)
+
+
+def summary(parts: Sequence[Weights], count: np.ndarray) -> Diagnostics:
+    """Of a log whose episodes come in parts."""
+    together = lambda name: np.concatenate([getattr(part, name) for part in parts])
+    top = finite(np.max([part.most for part in parts], axis=0))
+    scale = [np.where(np.isfinite(part.most), np.exp(finite(part.most) - top), 0) for part in parts]
+    by_step = _effective(sum(part.total * x for part, x in zip(parts, scale)), sum(part.square * x**2 for part, x in zip(parts, scale)))
+    logs, lengths = together("whole"), together("lengths")
+    n, steps, last = len(logs), int(lengths.sum()), np.exp(logs - finite(logs.max(keepdims=True)))
     with np.errstate(over="ignore", invalid="ignore"):
-        step = np.where(live, np.exp(single), 0)
-        steps = live.sum()
-        step_mean = step.sum() / steps
-        step_error = np.sqrt(((step.sum(axis=1) - step_mean * live.sum(axis=1)) ** 2).sum()) / steps
-        each = table.ratios() @ (count / count.sum())
-        (mean, mean_error), (mean_each, each_error) = _mean(whole), _mean(each)
+        single = together("single")
+        step_mean = single.sum() / steps
+        step_error = np.sqrt(((single - step_mean * lengths) ** 2).sum()) / steps
+        (mean, mean_error), (mean_each, each_error) = _mean(np.exp(logs)), _mean(together("each"))
     followed = by_step > 0
     lost = count[~followed].sum() / count.sum()  # at these steps nobody is left who did what the policy does
     per_decision = count[followed].sum() / (count[followed] / by_step[followed]).sum() if lost < NEGLIGIBLE else 0.0
@@ -81,8 +129,8 @@ def diagnostics(table: Table) -> Diagnostics:
         episodes=n, effective=float(by_step[-1]), effective_by_step=by_step, effective_per_decision=float(per_decision),
         largest=float(last.max() / last.sum()) if last.any() else np.nan, pareto_k=pareto_k(last), mean=float(mean),
         mean_error=float(mean_error), mean_per_decision=float(mean_each), mean_per_decision_error=float(each_error), step_mean=float(step_mean), step_mean_error=float(step_error),
-        overlap=float(np.minimum(step, 1)[live].mean()), certain=float((table.behaviour[live] > -CERTAIN).mean()),
-        truncated=float(table.truncated.mean()),
+        overlap=sum(part.overlap for part in parts) / steps, certain=sum(part.certain for part in parts) / steps,
+        truncated=sum(part.truncated for part in parts) / n,
     )  # fmt: skip
 
 
@@ -122,12 +170,21 @@ def refusals(table: Table, *, per_decision: bool = False, seen: Diagnostics | No
     return tuple(why)
 
 
+def marginal_refusals(mass: float, effective: float, episodes: int) -> tuple[str, ...]:
+    """The same of marginal weights: `mass` is what they say of all the policy's visits, 1 where the log can tell of all of them."""
+    why = []
+    if abs(mass - 1) > ASTRAY:
+        why.append(f"the log can tell of {mass:.0%} of the policy's visits: the rest leads where the log does not, or the features do not fit. "
+                   "Ask about a policy nearer to the logger, or use an estimator that extrapolates (dm with fitted values).")  # fmt: skip
+    if effective < LEAST:
+        why.append(f"the weights of single steps are worth {effective:.1f} of {episodes:,} episodes; below {LEAST:.0f} an estimate is the luck of "
+                   "a few. Log more, or ask about a policy nearer to the logger.")  # fmt: skip
+    return tuple(why)
+
+
 def warnings(seen: Diagnostics, *, per_decision: bool = False) -> tuple[str, ...]:
     """What does not forbid an estimate, but should be known with it."""
-    said, effective = [], seen.effective_per_decision if per_decision else seen.effective
-    if effective < FEW:
-        said.append(f"the effective sample is {effective:.0f} of {seen.episodes:,} episodes: below {FEW:.0f} bootstrap and t intervals are too "
-                    "narrow.")  # fmt: skip
+    said = few(seen.effective_per_decision if per_decision else seen.effective, seen.episodes)
     if seen.pareto_k > HEAVY:
         said.append(f"weights have a heavy tail (Pareto k = {seen.pareto_k:.2f}, above {HEAVY}): intervals are likely too narrow.")
     if abs(seen.mean - 1) > max(LOST, SURE * seen.mean_error):
@@ -135,6 +192,13 @@ def warnings(seen: Diagnostics, *, per_decision: bool = False) -> tuple[str, ...
     if seen.truncated > 0:
         said.append(f"{seen.truncated:.1%} of the episodes are truncated: without values, rewards count only up to there.")
     return tuple(said)
+
+
+def few(effective: float, episodes: int) -> list[str]:
+    """What to know of an effective sample that is small, but no reason to refuse."""
+    if effective >= FEW:
+        return []
+    return [f"the effective sample is {effective:.0f} of {episodes:,} episodes: below {FEW:.0f} bootstrap and t intervals are too narrow."]
 
 
 def pareto_k(weights: np.ndarray) -> float:
@@ -167,6 +231,5 @@ def _mean(x: np.ndarray) -> tuple[float, float]:
     return float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan")
 
 
-def _effective(weights: np.ndarray) -> np.ndarray:
-    total, square = weights.sum(axis=0), (weights**2).sum(axis=0)
+def _effective(total: np.ndarray, square: np.ndarray) -> np.ndarray:
     return np.divide(total**2, square, out=np.zeros(len(total)), where=square > 0)

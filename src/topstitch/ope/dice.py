@@ -14,6 +14,10 @@ without α_ν the other terms only help to find it, and choose where the log lea
 | GenDICE, as in the authors' code | 1 | 0 | 0 | 1 | yes |
 | BestDICE (the defaults) | 0 | 1 | 1 | 1 | yes |
 
+The first rows are flags of the authors' code as its README gives them. GenDICE's and GradientDICE's own papers subtract $\lambda^2 / 2$ from the term of the
+norm, which makes a penalty of what is a constraint here; GenDICE's has $\tfrac14 E_D[\zeta \nu^2]$, a χ² divergence, for the square of ν. `marginal`
+solves these as they are.
+
 Yang, Nachum, Dai, Li and Schuurmans, *Off-policy evaluation via the regularized Lagrangian*, NeurIPS 2020, https://arxiv.org/abs/2007.03438.
 Differs from the authors' code (https://github.com/google-research/dice_rl, whose recommended settings are the defaults) in: ends of episodes enter the
 normalisation, where that code lets episodes start again; rewards are divided by their root mean square, so that α_ζ means the same in any unit; no
@@ -34,10 +38,10 @@ from .. import nets
 from ..core import Algorithm, Box, Discrete, Markov, Paper, Trained, polyak, static
 from ..data import Episodes
 from ..loop import train
-from .beliefs import doing, in_parts, seen_standardised
+from .beliefs import doing, seen_standardised
 from .fqe import STORED, Asked, ask
 from .marginal import Marginal, summed
-from .table import Refused
+from .table import Refused, in_parts
 
 
 class Begun(eqx.Module):

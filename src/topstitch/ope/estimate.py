@@ -11,10 +11,12 @@ import scipy.stats
 
 from ..core import Discrete, Policy
 from ..data import Episodes
+from ..data.parts import Parts
 from ..disk import plain, write_json
 from . import bandit, bounds, marginal
+from .beliefs import Belief
 from .crossfit import Crossfitted
-from .diagnostics import Diagnostics, diagnostics, refusals, warnings
+from .diagnostics import Diagnostics, diagnostics, few, marginal_refusals, refusals, warnings
 from .doubly_robust import direct, doubly_robust, features, magic, variance_minimising, weighted_doubly_robust
 from .fqe import FQE, fqe, lstdq, tree_fqe
 from .importance import clipped, clipped_away, ordinary, per_decision, returns, weighted, weighted_per_decision
@@ -38,14 +40,20 @@ ESTIMATORS: dict[str, Callable[[Table], Sums]] = {
     "switch": bandit.switch,
     "shrunk": bandit.shrunk,
     "subgaussian": bandit.subgaussian,
+    "loggers": bandit.by_logger,
     "fqe": direct,
     "lstdq": direct,
     "forest": direct,
     "model": direct,
 }
-"Name -> estimator of one padded table. The five from `ips` on are for episodes of one step, the last four are `dm` with values of their own."
+"Name -> estimator of one padded table. The six from `ips` on are for episodes of one step, the last four are `dm` with values of their own."
 MARGINAL: tuple[marginal.Method, ...] = ("mwl", "bestdice", "dualdice", "gradientdice", "gendice", "state")
 "Names of ways to find weights of single steps that turn the logger's visits into the policy's: `marginal.ratios`."
+
+SHORT = ("ips", "snips", "dm", "dr", "switch", "shrunk", "subgaussian")
+LONG = ("is", "wis", "pdis", "wpdis", "clipped", "fqe", "lstdq", "dr", "wdr", "magic", "mrdr", "mwl")
+"""What "all" stands for where episodes have one step, and where they have more: one name for each idea, in affordable time. `loggers` comes with
+them where the log says which of several acted."""
 
 LEARNED: dict[str, Callable[..., Any]] = {
     "fqe": lambda policy, log, discount, seed: fqe(policy, log, algorithm=FQE(discount=discount), seed=seed),
@@ -67,7 +75,7 @@ INTERVAL_OF: dict[str, Callable[[Table], Sums]] = {"magic": weighted_doubly_robu
 nominal 90% where values are wrong (three steps, 100 to 1,000 episodes), WDR's in 88%."""
 
 Method = Literal["bootstrap", "t", "bca", "hoeffding", "bernstein", "anderson", "truncated", "betting"]
-Believed = Values | Callable[[Policy, Episodes], Any] | Literal["ridge", "boosting"]
+Believed = Values | Belief | Callable[[Policy, Episodes], Any] | Literal["ridge", "boosting"]
 
 
 class Estimate(NamedTuple):
@@ -137,8 +145,8 @@ class Estimates(Sequence[Estimate]):
 
 def estimate(
     policies,
-    log: Episodes,
-    estimators: Sequence[str] = ("wis", "wpdis"),
+    log: Episodes | Parts,
+    estimators: str | Sequence[str] = ("wis", "wpdis"),
     *,
     discount: float | None = None,
     confidence: float = 0.95,
@@ -152,23 +160,28 @@ def estimate(
     """How policies would do, by a log that others made: one estimate for each policy and estimator, or why there is none.
 
     `policies`: one, a sequence, a mapping from names, or what `train` returns; for raw observations. `estimators`: names in
-    `ESTIMATORS` or `MARGINAL`. `discount`: by default that of the runs. `behaviour`: log-probabilities of the logged actions, by default
+    `ESTIMATORS` or `MARGINAL`, or "all" (`SHORT`, `LONG`). A log larger than memory comes in `Parts`: see `stream`. `discount`: by default that of the runs. `behaviour`: log-probabilities of the logged actions, by default
     the log's column; see `table`. `values`: for estimators that need them, by default fitted Q evaluation by two folds of episodes (ridge
-    regression where episodes have one step); `Values`, or anything called with (policy, log) that answers with `Values` or with something
-    whose `values(log)` are; "ridge" or "boosting" where episodes have one step; a mapping from the names of policies, or of estimators,
+    regression where episodes have one step); `Values`, a `Belief` learned elsewhere, or anything called with (policy, log) that answers with
+    one of these; "ridge" or "boosting" where episodes have one step; a mapping from the names of policies, or of estimators,
     where they differ. Values learned from the same episodes make intervals too narrow: learn them from others, or by folds.
 
     `interval`: "bootstrap" (percentile, any estimator), "t", "bca", or one that is guaranteed ("anderson", "truncated",
     "betting": for is and ips, from `reward_range`, the least and the most that one step can earn).
     Raises ValueError for an unknown estimator. All else that cannot be answered is a refusal in the row that asked.
     """
-    estimators = (estimators,) if isinstance(estimators, str) else tuple(estimators)
-    if unknown := [name for name in estimators if name not in (*ESTIMATORS, *MARGINAL)]:
-        raise ValueError(f"There is no estimator {unknown[0]!r}. There are: {', '.join((*ESTIMATORS, *MARGINAL))}.")
     if not 0.5 <= confidence < 1:
         raise ValueError(f"the confidence is {confidence}; expected a number from 0.5 to below 1, for example 0.95.")
-    base = table(None, log, discount=discount_of(policies) if discount is None else discount)
+    gamma = discount_of(policies) if discount is None else discount
     how = _How(confidence, interval, reward_range, resamples, seed)
+    if isinstance(log, Parts):
+        from .stream import estimate_in_parts
+
+        if not isinstance(behaviour, str):
+            raise ValueError("a log that comes in parts must hold the logger's probabilities: name their column.")
+        return estimate_in_parts(named(policies), log, asked_for(estimators), gamma, values, how)
+    estimators = asked_for(estimators) or everything(log)
+    base = table(None, log, discount=gamma)
     learned = {kind: Crossfitted(ft.partial(fit, discount=base.gamma, seed=seed), seed=seed) for kind, fit in LEARNED.items()}
     usual = "ridge" if log.lengths.max() == 1 and isinstance(log.spec.action, Discrete) else learned["fqe"]
     rows = []
@@ -178,10 +191,22 @@ def estimate(
             mine = {} if mine is None else dict.fromkeys(VALUED - {*LEARNED}, mine)
         mine = dict.fromkeys(VALUED, usual) | learned | mine
         rows += _of_policy(name, policy, log, estimators, base, behaviour, mine, how)
-    earned = mean_of(returns(base))
-    low, high = how.approximate(earned, "t") if len(log) > 1 else (np.nan, np.nan)
-    logged = Estimate("mean return", earned.value, low, high, "t", float(len(log)), {}, None, "the logger")
-    return Estimates(rows, logged, confidence, log.source)
+    return Estimates(rows, how.logged(returns(base)), confidence, log.source)
+
+
+def asked_for(estimators: str | Sequence[str]) -> tuple[str, ...]:
+    """Names, checked; none for "all"."""
+    names = () if estimators == "all" else (estimators,) if isinstance(estimators, str) else tuple(estimators)
+    if unknown := [name for name in names if name not in (*ESTIMATORS, *MARGINAL)]:
+        raise ValueError(f"There is no estimator {unknown[0]!r}. There are: {', '.join((*ESTIMATORS, *MARGINAL))}.")
+    return names
+
+
+def everything(log: Episodes) -> tuple[str, ...]:
+    """What "all" stands for."""
+    if log.lengths.max() > 1:
+        return LONG
+    return (*SHORT, "loggers") if len(np.unique(log.info.get("logger", ()))) > 1 else SHORT
 
 
 def discount_of(policies) -> float:
@@ -196,7 +221,7 @@ def discount_of(policies) -> float:
 def named(policies) -> dict[str, Policy]:
     """Policies by name: those of a mapping, else the algorithm and seed of a run, else their kind, numbered where it comes twice."""
     if isinstance(policies, Mapping):
-        return dict(policies)
+        return {name: getattr(one, "policy", one) for name, one in policies.items()}
     found = []
     for one in [policies] if isinstance(policies, Policy) or hasattr(policies, "policy") else policies:
         run = hasattr(one, "algorithm")
@@ -220,7 +245,13 @@ class _How(NamedTuple):
     resamples: int
     seed: int
 
-    def interval(self, name: str, sums: Sums, table: Table) -> tuple[float, float]:
+    def logged(self, earned: np.ndarray) -> Estimate:
+        """What the logger itself earned: `earned` (episodes,) are its returns."""
+        low, high = self.approximate(mean_of(earned), "t") if len(earned) > 1 else (np.nan, np.nan)
+        return Estimate("mean return", float(earned.mean()), low, high, "t", float(len(earned)), {}, None, "the logger")
+
+    def interval(self, name: str, sums: Sums, table: Table, span: "Span | None" = None) -> tuple[float, float]:
+        """`span` is that of the steps, where `table` holds whole episodes only."""
         if self.method in ("bootstrap", "t"):
             return self.approximate(sums, self.method)
         how: dict[str, Any] = dict(method=self.method, confidence=self.confidence, resamples=self.resamples, seed=self.seed)
@@ -228,7 +259,7 @@ class _How(NamedTuple):
             if name not in ("is", "ips"):
                 raise Refused(f"no guaranteed interval is known for {name!r}: it is biased, or its terms have no range. Ask for 'is' ('ips' at one "
                               "step), or for an approximation ('bootstrap', 't', 'bca').")  # fmt: skip
-            low, high = (None, None) if self.reward_range is None else _range(self.reward_range, table)
+            low, high = (None, None) if self.reward_range is None else _range(self.reward_range, span or Span.of(table))
             found = bounds.weighted(table.ratios()[:, -1], returns(table), low=low, high=high, **how)
         elif sums.plain:
             found = bounds.interval(sums.top[:, 0], **how)
@@ -248,16 +279,25 @@ class _How(NamedTuple):
         return sums.value - float(half), sums.value + float(half)
 
 
-def _range(reward: tuple[float, float], table: Table) -> tuple[float, float]:
+class Span(NamedTuple):
+    """Of the rewards of a log: the least, the largest, and the most that discounts of an episode add up to."""
+
+    least: float
+    largest: float
+    most: float
+
+    @classmethod
+    def of(cls, table: Table) -> "Span":
+        reward = table.reward[table.live]
+        return cls(float(reward.min()), float(reward.max()), float((table.live * table.discount).sum(axis=1).max()))
+
+
+def _range(reward: tuple[float, float], seen: Span) -> tuple[float, float]:
     """What an episode can earn at least and at most; it has at least one step."""
     low, high = reward
-    if (table.reward[table.live] < low).any() or (table.reward[table.live] > high).any():
-        seen = table.reward[table.live]
-        raise Refused(
-            f"rewards go from {seen.min():.6g} to {seen.max():.6g}, outside the declared range {low} … {high}. Correct the range."
-        )
-    most = float(table.discount.sum(axis=1).max())
-    return min(low, low * most), max(high, high * most)
+    if seen.least < low or seen.largest > high:
+        raise Refused(f"rewards go from {seen.least:.6g} to {seen.largest:.6g}, outside the declared range {low} … {high}. Correct it.")
+    return min(low, low * seen.most), max(high, high * seen.most)
 
 
 def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How) -> list[Estimate]:
@@ -288,14 +328,16 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
         if kind in MARGINAL:
             given = None if isinstance(behaviour, str) else behaviour
             found = marginal.estimate(policy, log, discount=gamma, method=kind, behaviour=given, seed=how.seed)
+            if why := marginal_refusals(found.mass, found.effective, len(log)):
+                raise Refused(" Also, ".join(why))
             low, high = how.interval(kind, found.sums, base)
             notes = [f"the log can tell of {found.mass:.1%} of the policy's visits."] if abs(found.mass - 1) > 0.01 else []
-            return Estimate(kind, found.value, low, high, how.method, np.nan, {"mass": found.mass, "notes": notes}, None, name)
+            notes += few(found.effective, len(log))
+            return Estimate(kind, found.value, low, high, how.method, found.effective, {"mass": found.mass, "notes": notes}, None, name)
         if kind not in UNWEIGHTED:
             if blocked is not None or seen is None:
                 raise Refused(blocked or "")
-            if why := refusals(weights, per_decision=kind in PER_DECISION, seen=seen):
-                raise Refused(" Also, ".join(why))
+            require(kind, weights, seen)
         asked = base if kind in UNWEIGHTED else weights
         if kind in VALUED:
             asked = asked.believing(believed(kind))
@@ -308,28 +350,34 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
                           "values of another kind, or pdis.")  # fmt: skip
         if kind in INTERVAL_OF:
             low, high = min(low, sums.value), max(high, sums.value)
-        notes, about = _notes(kind, asked, seen)
-        effective = (
-            float(len(log))
-            if kind in UNWEIGHTED or seen is None
-            else seen.effective_per_decision
-            if kind in PER_DECISION
-            else seen.effective
-        )
-        return Estimate(kind, sums.value, low, high, how.method, effective, {**about, "notes": notes}, None, name)
+        return answer(kind, name, sums, (low, high), asked, None if kind in UNWEIGHTED else seen, how)
 
-    rows = []
-    for kind in estimators:
-        try:
-            rows.append(one(kind))
-        except Refused as reason:
-            about = {} if seen is None or kind in UNWEIGHTED or kind in MARGINAL else seen.plain()
-            rows.append(Estimate(kind, np.nan, np.nan, np.nan, "none", np.nan, about, str(reason), name))
-    return rows
+    return [answered(kind, name, lambda kind=kind: one(kind), None if kind in (*UNWEIGHTED, *MARGINAL) else seen) for kind in estimators]
+
+
+def require(kind: str, weights: Table, seen: Diagnostics) -> None:
+    """Raises `Refused` where weights cannot bear this estimator."""
+    if why := refusals(weights, per_decision=kind in PER_DECISION, seen=seen):
+        raise Refused(" Also, ".join(why))
+
+
+def answered(kind: str, name: str, ask: Callable[[], Estimate], seen: Diagnostics | None) -> Estimate:
+    """What `ask` answers, or its refusal."""
+    try:
+        return ask()
+    except Refused as reason:
+        return Estimate(kind, np.nan, np.nan, np.nan, "none", np.nan, {} if seen is None else seen.plain(), str(reason), name)
+
+
+def answer(kind: str, name: str, sums: Sums, ends: tuple[float, float], table: Table, seen: Diagnostics | None, how: _How) -> Estimate:
+    """An estimate with all that should be known with it; `seen` of the weights, if it rests on any."""
+    worth = float(len(table.live)) if seen is None else seen.effective_per_decision if kind in PER_DECISION else seen.effective
+    notes, about = _notes(kind, table, seen)
+    return Estimate(kind, sums.value, *ends, how.method, worth, {**about, "notes": notes}, None, name)
 
 
 def _notes(kind: str, table: Table, seen: Diagnostics | None) -> tuple[list[str], dict]:
-    if kind in UNWEIGHTED or seen is None:
+    if seen is None:
         return [f"{kind} rests on its values alone: its interval says how first observations differ, not how wrong the values are."], {}
     notes, about = list(warnings(seen, per_decision=kind in PER_DECISION)), seen.plain()
     if kind == "magic":

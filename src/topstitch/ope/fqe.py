@@ -27,8 +27,8 @@ from ..core import Algorithm, Box, Discrete, Paper, Policy, Spec, Trained, polya
 from ..data import Episodes
 from ..data.device import Batch
 from ..loop import train
-from .beliefs import Belief, doing, in_parts, seen_standardised
-from .table import Refused
+from .beliefs import Belief, doing, seen_standardised
+from .table import Refused, in_parts
 
 STORED = 16
 "Actions that a policy is asked for at each next observation of a `Box`; learning draws one of them at each step."
@@ -224,13 +224,14 @@ def lstdq(
     known = np.flatnonzero(met)  # what was never met has weight 0: the limit of a small ridge
     weights = np.zeros(len(met))
     weights[known] = solve(matrix[known][:, known] / log.steps, given[known] / log.steps, ridge)
+    seen = lambda x: np.asarray(phi(jnp.asarray(x)), np.float64)
     if isinstance(log.spec.action, Box):
-        every = lambda obs, action: (in_parts(phi, np.asarray(paired(obs, action, log.spec))).astype(np.float64) @ weights)[None]
+        every = lambda obs, action: (in_parts(seen, np.asarray(paired(obs, action, log.spec)), filled=False) @ weights)[None]
     elif isinstance(log.spec.obs, Discrete):
         table = weights.reshape(log.spec.action.size, -1).T
         every = lambda obs: table[obs][None]
     else:
-        every = lambda obs: (in_parts(phi, obs).astype(np.float64) @ weights.reshape(log.spec.action.size, -1).T)[None]
+        every = lambda obs: (in_parts(seen, obs, filled=False) @ weights.reshape(log.spec.action.size, -1).T)[None]
     return Belief(policy, discount, every, log.spec, log.view, seed)
 
 

@@ -28,8 +28,12 @@ def relative(table: Table) -> np.ndarray:
     """(episodes, horizon): `table.ratios()` but for a factor of each step, by which the largest is 1: whatever normalises
     weights step by step cannot overflow."""
     logs = table.log_ratios()
-    most = logs.max(axis=0)
-    return np.exp(logs - np.where(np.isfinite(most), most, 0))
+    return np.exp(logs - finite(logs.max(axis=0)))
+
+
+def finite(logs: np.ndarray) -> np.ndarray:
+    """Logarithms to divide by: 0 where nothing is left to be divided."""
+    return np.where(np.isfinite(logs), logs, 0)
 
 
 def ordinary(table: Table) -> Sums:

@@ -101,6 +101,8 @@ class Marginal(NamedTuple):
     "(steps,)."
     mass: float
     "How much of the policy's visits the log can tell of; less than 1 is lost outside of it (or misfitted)."
+    effective: float
+    "Kish's (Σ W)² / Σ W² of what episodes weigh, W = Σ_t w n, n being what weights average to 1 against: all of them for the logger's own weights."
 
     @property
     def value(self) -> float:
@@ -127,26 +129,30 @@ def summed(log: Episodes, w: np.ndarray, normal: np.ndarray, discount: float, va
         raise ValueError("give `values` or `normalise`: corrections of values must not be divided by the mass of the weights.")
     scale, per_episode = (1.0 if discount == 1 else 1 - discount), len(log) / log.steps
     episodes = lambda x: np.add.reduceat(x, log.starts)
-    mass = float((w * normal).mean())
+    weight = episodes(w * normal)
+    mass, square = float(weight.sum() / log.steps), float((weight**2).sum())
+    known = dict(weights=w, mass=mass, effective=float(weight.sum() ** 2 / square) if square else 0.0)
     earned, ones = log.reward.astype(np.float64), np.ones((len(log), 1))
     if values is None:
         top = episodes(w * earned) * per_episode / scale
-        return Marginal(Sums(top[:, None], episodes(w * normal)[:, None] * per_episode if normalise else ones), w, mass)
+        return Marginal(Sums(top[:, None], weight[:, None] * per_episode if normalise else ones), **known)
     gap = earned + log.discount(discount) * following(log, values) - values.q
-    return Marginal(Sums((values.v[log.starts] + episodes(w * gap) * per_episode / scale)[:, None], ones), w, mass)
+    return Marginal(Sums((values.v[log.starts] + episodes(w * gap) * per_episode / scale)[:, None], ones), **known)
 
 
 def ratios(
     policy: Markov, log: Episodes, *, discount: float, method: Method = "mwl", features: Kind = "polynomial", degree: int = 2,
     centres: int = 100, ridge: float = 1e-9, penalty: float = 1.0, behaviour: np.ndarray | None = None, seed: int = 0,
 ) -> np.ndarray:  # fmt: skip
-    """(steps,) float64: the weight of each logged step.
+    r"""(steps,) float64: the weight of each logged step.
 
     - "mwl": A solved as it is, as the minimax loss is zero there. Numbered states and actions have a feature for each logged pair, and the
       weights are exact in the world that the log describes. Else polynomials of `degree`, or `centres` radial features.
     - "dualdice": the least violation of the flow, in the norm of the features; that of "mwl" where A is regular.
-    - "gradientdice": the same plus `penalty` times that of the normalisation.
-    - "gendice": the violation as a χ² divergence, plus the penalty, over weights that are not negative; numbered states or radial features only.
+    - "gradientdice": the same plus `penalty` times that of the normalisation: what $\max_{f, u}$ of
+      $E_D[w (\gamma f' - f)] + (1 - \gamma) E f(s_0, a) - \tfrac12 E_D f^2 + \lambda (u (E_D w - 1) - \tfrac12 u^2)$ is twice, λ being 1 in the paper.
+    - "gendice": the violation as a χ² divergence ($-\tfrac14 E_D[w f^2]$ in the place of $-\tfrac12 E_D f^2$), plus the penalty, over weights that
+      are not negative; numbered states or radial features only.
     - "bestdice": the configuration that Yang et al. recommend: normalised, not negative (numbered states and actions only: of other features
       coefficients that are not negative would be a much smaller class), and of all solutions that which a square of w and the reward choose.
     - "state": weights of states times π / μ, from the log's own probabilities or `behaviour` (steps,), logarithms.

@@ -19,6 +19,9 @@ import scipy.stats
 from ..data import Episodes
 from .table import Refused, Values
 
+CAP = 2.0
+"Where estimates are cut off above the worst truth, in units of best - worst."
+
 # how well estimates choose ----------------------------------------------------------------------------------------------------------
 
 
@@ -43,9 +46,16 @@ def regret(estimates, truth, k: int = 1, *, normalised: bool = False) -> float:
 
 
 def absolute_error(estimates, truth, *, normalised: bool = False) -> float:
-    """The mean of |estimate - truth| over policies; `normalised` by best - worst truth."""
+    """The mean of |estimate - truth| over policies; `normalised` by best - worst truth.
+
+    Normalised as in the authors' code (https://github.com/google-research/deep_ope, plots.ipynb): an estimate further above the worst truth than
+    twice that span counts as that high, so that one that diverged does not drown the others; below nothing is cut.
+    """
     estimates, truth = _pair(estimates, truth)
-    return float(np.abs(estimates - truth).mean() / ((np.ptp(truth) or 1.0) if normalised else 1.0))
+    if not normalised:
+        return float(np.abs(estimates - truth).mean())
+    span = np.ptp(truth) or 1.0
+    return float(np.abs(np.minimum(estimates, truth.min() + CAP * span) - truth).mean() / span)
 
 
 def metrics(estimates, truth, *, top: Sequence[int] = (1, 3, 5)) -> dict[str, float]:
@@ -119,7 +129,8 @@ def bvft(said: Claims, *, resolutions: Sequence[float] | None = None) -> np.ndar
     told from it by the one they make together. Time grows with the square of the number of candidates.
 
     Of several resolutions the one counts whose winner has the least score + ε, since ε is what rounding costs: the paper has one ε from
-    constants nobody knows, and leaves the grid open. By default 2⁻¹ … 2⁻⁷ of the range of Q.
+    constants nobody knows, and its code (https://github.com/jasonzhang929/BVFT_empirical_experiments, BVFT.py) looks at lists that were written
+    by hand for each task. By default 2⁻¹ … 2⁻⁷ of the range of Q. That code widens ε until cells divide the range evenly.
     """
     q, n = said.q, said.q.shape[1]
     if not (np.isfinite(q).all() and np.isfinite(said.after).all()):

@@ -64,7 +64,20 @@ def _grouped(x: np.ndarray, seed: int) -> np.ndarray:
     n = len(x)
     if n <= GROUPS:
         return x
-    return np.add.reduceat(x[_order(n, seed)], np.linspace(0, n, GROUPS, endpoint=False).astype(int))
+    return np.add.reduceat(x[_order(n, seed)], _starts(n))
+
+
+def groups(n: int, seed: int) -> np.ndarray:
+    """(n,): the group of each episode, by which `_grouped` sums; itself where there are few."""
+    if n <= GROUPS:
+        return np.arange(n, dtype=np.uint16)
+    group = np.empty(n, np.uint16)
+    group[_order(n, seed)] = np.repeat(np.arange(GROUPS, dtype=np.uint16), np.diff(_starts(n), append=n))
+    return group
+
+
+def _starts(n: int) -> np.ndarray:
+    return np.linspace(0, n, GROUPS, endpoint=False).astype(int)
 
 
 @functools.lru_cache(maxsize=1)

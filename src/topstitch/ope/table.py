@@ -1,7 +1,8 @@
 """What estimators read: one padded table per policy and log, in float64 on the host."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +14,8 @@ from ..data import Episodes, RawMarkov
 from ..data.view import Rescaled
 from ..nets.distributions import EDGE, Normal, Tanh
 
-ROWS = 65_536
-"Rows that a policy is asked about at once."
+ROWS, BLOCK = 65_536, 4096
+"Rows that are asked about at once, and in blocks of one size."
 WASTE, CELLS = 20, 20_000_000
 "A table of more than so many cells, of which fewer than one in `WASTE` holds a step, is refused."
 TRACE = 1e-6
@@ -65,6 +66,8 @@ class Table(NamedTuple):
     "γ, which `discount` does not tell where the horizon is 1."
     duration: np.ndarray | None = None
     "(episodes, horizon): how many units of time each step takes, where that is not 1; 1 behind an episode's end."
+    logger: np.ndarray | None = None
+    "(episodes,): who acted, where several did."
 
     def ratios(self) -> np.ndarray:
         """(episodes, horizon): ρ_{0:t} = Π_{k ≤ t} π(a_k|s_k) / μ(a_k|s_k); behind an episode's end the one of its last step."""
@@ -134,7 +137,8 @@ def table(
         target = log_probs(policy, log)
         if np.ndim(behaviour) == 2 and isinstance(log.spec.action, Discrete):
             _support(probabilities(policy, log), np.exp(np.asarray(behaviour, np.float64)))
-    return _table(live, log.reward, target, logged, log.truncated[log.stops - 1], gamma, values, log.duration)
+    made = _table(live, log.reward, target, logged, log.truncated[log.stops - 1], gamma, values, log.duration)
+    return made._replace(logger=log.info["logger"][log.starts]) if "logger" in log.info else made
 
 
 def of(
@@ -183,7 +187,7 @@ def log_probs(policy: Policy, log: Episodes) -> np.ndarray:
     probability of that bound, in other coordinates that of a density: as `collect` logs it. Raises `Refused`.
     """
     _askable(policy, log)
-    said = _asked(_log_prob, policy, log)
+    said = in_parts(lambda *rows: _log_prob(policy, *rows), log.obs, log.action, log.mask).astype(np.float64)
     if isinstance(_core(_said(policy, log)), Tanh) and (edge := said == np.inf).any():
         raise Refused(f"{edge.sum():,} of {log.steps:,} logged actions lie on a bound (the first in row {int(np.argmax(edge)):,}), where "
                       "a policy squashed by tanh has no probability and its density cannot be computed. Use estimators that need "
@@ -199,8 +203,30 @@ def probabilities(policy: Policy, log: Episodes) -> np.ndarray:
     _askable(policy, log)
     if not isinstance(log.spec.action, Discrete):
         raise Refused(f"probabilities of all actions exist for discrete actions only, but these are {log.spec.action}.")
-    p = _asked(_all, policy, log)
+    p = in_parts(lambda *rows: chances(policy, *rows), log.obs, log.mask).astype(np.float64)
     return p / p.sum(axis=1, keepdims=True)  # float32 rows miss 1 by some 1e-7
+
+
+def in_parts(ask: Callable, *columns: np.ndarray | None, axis: int = 0, filled: bool = True) -> np.ndarray:
+    """`ask` of some rows of all columns at once; answers are joined along `axis`. What is `None` stays so.
+
+    `filled`: in blocks of one size, the last of them filled up by copies of the last row. So one program is compiled whatever the number of
+    rows, and a row is answered alike, to the bit, in whichever company it is asked: a log in parts says what the whole says.
+    """
+    n, many, said = next(len(column) for column in columns if column is not None), BLOCK if filled else ROWS, list[np.ndarray]()
+    for start in range(0, n, many):
+        rows = slice(start, start + many)
+        if filled and start + many > n:
+            rows = np.minimum(np.arange(start, start + many), n - 1)
+        said.append(np.asarray(ask(*(None if column is None else column[rows] for column in columns))))
+    whole = np.concatenate(said, axis=axis)
+    return whole.take(np.arange(n), axis=axis) if filled and n % many else whole
+
+
+@jax.jit
+def chances(policy: Markov, obs, mask):
+    """(n, actions): what a Markov policy does, as it answers."""
+    return policy(obs, mask).probs()
 
 
 # ---------------------------------------------------------------------------------------------------------------------------
@@ -320,18 +346,3 @@ def _log_prob(policy: Markov, obs, action, mask):
     part = Normal(base.mean[..., None], base.log_std[..., None]).log_prob(unit[..., None]) - per_unit[None]
     part = jnp.where(unit >= 1 - EDGE, log_ndtr(-z(1.0)), part)
     return jnp.where(unit <= -1 + EDGE, log_ndtr(z(-1.0)), part).sum(axis=-1)
-
-
-@jax.jit
-def _all(policy: Markov, obs, action, mask):
-    return policy(obs, mask).probs()
-
-
-def _asked(question, policy: Markov, log: Episodes) -> np.ndarray:
-    """`question` of every row, some at a time and the last ones padded to as many: one program, little memory."""
-    many, parts = min(ROWS, log.steps), list[Any]()
-    for start in range(0, log.steps, many):
-        rows = np.minimum(np.arange(start, start + many), log.steps - 1)
-        mask = None if log.mask is None else log.mask[rows]
-        parts.append(np.asarray(question(policy, log.obs[rows], log.action[rows], mask), np.float64))
-    return np.concatenate(parts)[: log.steps]
