@@ -25,6 +25,8 @@ EXTRA = {
     "rem": dict(heads=3),
     "decision_transformer": dict(context=3, longest=9, warmup=2),
     "trajectory_transformer": dict(heads=2, context=2, window=2, horizon=3, beam=2, bins=4, warmup=2),
+    "reverse_kl": dict(model_hidden=(8,), model_steps=5, modes=2, actions_sampled=2),
+    "ccil": dict(labels="disturbed", model_hidden=(8,), model_steps=5),
     "awr": dict(every=3),
     "crr": dict(actions_sampled=2),
     "mpo": dict(actions_sampled=3),

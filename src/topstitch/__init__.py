@@ -26,6 +26,12 @@ PUBLIC = {
     "BC": "algos.imitation.bc:BC",
     "DiffusionBC": "algos.imitation.diffusion_bc:DiffusionBC",
     "FlowBC": "algos.imitation.flow_bc:FlowBC",
+    "VAEBC": "algos.imitation.vae_bc:VAEBC",
+    "ReverseKL": "algos.imitation.reverse_kl:ReverseKL",
+    "PercentileBC": "algos.imitation.percentile_bc:PercentileBC",
+    "DAgger": "algos.imitation.dagger:DAgger",
+    "GAIL": "algos.imitation.gail:GAIL",
+    "CCIL": "algos.imitation.ccil:CCIL",
     "DQN": "algos.baseline.dqn:DQN",
     "SAC": "algos.baseline.sac:SAC",
     "TD3": "algos.baseline.td3:TD3",
@@ -100,8 +106,14 @@ if TYPE_CHECKING:
     from .algos.ensemble.sac_n import SACN
     from .algos.ensemble.sac_rnd import SACRND
     from .algos.imitation.bc import BC
+    from .algos.imitation.ccil import CCIL
+    from .algos.imitation.dagger import DAgger
     from .algos.imitation.diffusion_bc import DiffusionBC
     from .algos.imitation.flow_bc import FlowBC
+    from .algos.imitation.gail import GAIL
+    from .algos.imitation.percentile_bc import PercentileBC
+    from .algos.imitation.reverse_kl import ReverseKL
+    from .algos.imitation.vae_bc import VAEBC
     from .algos.model_based.combo import COMBO
     from .algos.model_based.mbpo import MBPO
     from .algos.model_based.mopo import MOPO

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .collection import Behaviour, declared, random_policy, row, spaces_of
-from .core import Algorithm, Policy, Spec
+from .core import Algorithm, Markov, Policy, Spec
 from .data import Affine, BadData, Batch, Episodes, Mixture, Ring, Transitions, View
 from .data.formats.log import read_log, write_log
 from .disk import BadFile
@@ -74,6 +74,7 @@ def train_online(
     env: str,
     *,
     log: Episodes | None = None,
+    expert: Markov | Callable | None = None,
     acting: Acting = Acting(),
     seeds: int | Sequence[int] = 1,
     out: str | Path | None = None,
@@ -82,8 +83,9 @@ def train_online(
 ) -> Runs:
     """Learn by acting in a Gymnasium environment, from nothing: `algorithm.steps` updates, one for each step behind the warm-up.
 
-    With a `log`, a share of every batch is drawn from it: Ball et al. 2023, https://arxiv.org/abs/2302.02948. With `out`, the folder
-    gets what `train` writes, and under `replay/` all that was seen, one log per seed, to be read as data (`topstitch.read`).
+    With a `log`, a share of every batch is drawn from it: Ball et al. 2023, https://arxiv.org/abs/2302.02948. An `expert`, a policy for raw
+    observations or a function from one to a raw action, acts in the warm-up, and what it would do is kept beside what was done at every step, as
+    the column `expert` of the log: what DAgger learns from. With `out`, the folder gets what `train` writes, and under `replay/` all that was seen, one log per seed, to be read as data (`topstitch.read`).
     `resume=True` goes on from the newest checkpoint: with the same nets and the same ring, but in a new episode, so not to the bit.
 
     `how`: `every`, `keep`, `checkpoint_seconds`, `listeners`, `progress` and `ceiling` as in `train`; with `levels`, the policy of every
@@ -94,7 +96,7 @@ def train_online(
         raise ValueError(f"{type(algorithm).__name__} needs a log before it starts, so it cannot learn by acting alone. "
                          "Train it on one, and go on from there with `finetune`.")  # fmt: skip
     runs = [(algorithm, seed) for seed in seeds]
-    return live(runs, env, Start(log), acting, out=out, resume=resume, **how)
+    return live(runs, env, Start(log, expert=expert), acting, out=out, resume=resume, **how)
 
 
 def finetune(
@@ -150,6 +152,7 @@ class Start(NamedTuple):
     "The updates of the last stage that lie behind."
     steps: int | None = None
     "Updates to come; by default all that the algorithm has."
+    expert: Markov | Callable | None = None
 
 
 def live(
@@ -181,13 +184,16 @@ def live(
         raise ValueError("Learning by acting does not know masks of allowed actions, but the log has some.")
     steps, name = start.steps or algorithm.steps, algorithm.stages()[-1].name
     data = {"env": env, "from": start.folder, "first": start.first, "log": log and log.fingerprint(), **dataclasses.asdict(acting)}
+    if start.expert is not None:
+        data["expert"] = getattr(start.expert, "__qualname__", type(start.expert).__qualname__)
     mark = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
     config = described(runs, {"source": env, "fingerprint": mark, "episodes": 0, "steps": 0, **data})
     folder, now, own, kept, make = None if out is None else Path(out), None, list[Listener](), [], gym_maker(env)
     with contextlib.ExitStack() as after:
         worlds = [after.enter_context(contextlib.closing(make())) for _ in runs]
         timed = log is not None and log.duration is not None
-        lives = [Life(world, units, algorithm, seed, acting, acting.warmup + steps, timed) for world, (_, seed) in zip(worlds, runs)]
+        total, told = acting.warmup + steps, advice(start.expert)
+        lives = [Life(world, units, algorithm, seed, acting, total, timed, told) for world, (_, seed) in zip(worlds, runs)]
         logged = None if log is None else algorithm.prepare(log)
         for life in lives:
             require_fit(units.policy(random_policy(life.world)), life.world)
@@ -263,6 +269,14 @@ def gathered(lives: "Sequence[Life]", now: Progress) -> tuple[Progress, dict[str
     return now._replace(states=states, alive=alive, faults=faults), {name: average(value) for name, value in sums.items()}
 
 
+def advice(expert: Markov | Callable | None) -> Callable | None:
+    """From one raw observation to the raw action that the expert would take there."""
+    if not isinstance(expert, Markov):
+        return expert
+    ask = jax.jit(lambda policy, obs: policy(obs).mode())
+    return lambda obs: ask(expert, obs)
+
+
 def only(tree):
     """The one run of a stack of one."""
     return jax.tree.map(lambda x: x[0], tree)
@@ -275,7 +289,17 @@ class Life:
     tells (`returns`, `next_action`), they get there with the end of theirs, or with that of the warm-up.
     """
 
-    def __init__(self, world, units: Units, algorithm: Algorithm, seed: int, acting: Acting, total: int, timed: bool = False):
+    def __init__(
+        self,
+        world,
+        units: Units,
+        algorithm: Algorithm,
+        seed: int,
+        acting: Acting,
+        total: int,
+        timed: bool = False,
+        expert: Callable | None = None,
+    ):
         self.world, self.units, self.prepare, self.seed, self.chunk = world, units, algorithm.prepare, seed, acting.block
         column = lambda kind: np.zeros((total, *row(kind).shape), row(kind).dtype)
         spec = units.spec
@@ -284,6 +308,9 @@ class Life:
                      "ends": np.zeros(total, bool)}  # fmt: skip
         if timed:  # as the log is that these rows are mixed with
             self.seen["duration"] = np.ones(total, np.float32)
+        self.expert, self.led = expert, 0 if expert is None else acting.warmup
+        if expert is not None:
+            self.seen["expert"] = column(spec.action)
         stages = algorithm.stages()
         self.stage, self.stage_name = len(stages) - 1, stages[-1].name
         self.steps, self.pushed, self.obs, self.reward, self.carry, self.fresh = 0, 0, None, np.float32(0), None, True
@@ -331,10 +358,14 @@ class Life:
             action, log_prob, self.carry = act(
                 stacked, self.carry, one(self.fresh), one(obs), one(self.reward), None, told, greedy=False, logged=True
             )
-            action = np.asarray(action)[0, 0]
+            action, log_prob = np.asarray(action)[0, 0], np.asarray(log_prob)[0, 0]
+            if self.expert is not None:
+                self.seen["expert"][at] = np.reshape(self.expert(obs), action.shape)
+            if at < self.led:
+                action, log_prob = self.seen["expert"][at], np.nan
             chosen = int(action) if action.ndim == 0 else action.reshape(self.world.action_space.shape)
             after, earned, terminated, truncated, _ = self.world.step(chosen)
-            lived = dict(obs=obs, action=action, reward=earned, terminal=terminated, log_prob=np.asarray(log_prob)[0, 0],
+            lived = dict(obs=obs, action=action, reward=earned, terminal=terminated, log_prob=log_prob,
                          next_obs=row_of(seen, after), ends=terminated or truncated)  # fmt: skip
             for name, value in lived.items():
                 self.seen[name][at] = value
@@ -371,9 +402,9 @@ class Life:
         part = {name: column[start:stop].copy() for name, column in self.seen.items()}
         if not np.isfinite(part["log_prob"]).all():
             del part["log_prob"]
+        info = {"end": part["ends"]} | ({} if self.expert is None else {"expert": part.pop("expert")})
         low, high = self.units.bounds()
-        return Episodes.of(**part, **declared(self.units.spec), low=low, high=high, info={"end": self.seen["ends"][start:stop]},
-                           source=f"replay of seed {self.seed}")  # fmt: skip
+        return Episodes.of(**part, **declared(self.units.spec), low=low, high=high, info=info, source=f"replay of seed {self.seed}")
 
     def recall(self, folder: Path, run: int, steps: int) -> None:
         """Go on behind the first `steps` steps, of which `Keeper` has kept what this run lived through."""
@@ -387,6 +418,8 @@ class Life:
                 self.seen[name][start:stop] = getattr(log, name)
             self.seen["log_prob"][start:stop] = np.nan if log.log_prob is None else log.log_prob
             self.seen["ends"][start:stop] = log.info["end"]
+            if self.expert is not None:
+                self.seen["expert"][start:stop] = log.info["expert"]
             self.steps = stop
         if self.steps:
             self.seen["ends"][self.steps - 1] = True  # what came next was not kept

@@ -24,15 +24,16 @@ EVERY = 2
 VOCABULARY = {
     "action_weight", "actions_sampled", "actor_bc", "actor_lr", "actor_novelty", "aggregate", "alpha", "average_rate", "bandwidth",
     "baseline", "batch_size", "beam", "behaviour_hidden", "behaviour_lr", "behaviour_steps", "beta", "binning", "bins", "candidates",
-    "centres", "constraint", "context", "critic_bc", "critic_novelty", "critics", "decay", "degree", "delay", "discount", "divergence",
-    "double", "dropout", "dual_lr", "elites", "embedding", "entropy", "entropy_backup", "epochs", "eta", "every", "expand", "expectile",
-    "features", "gap", "gap_floor", "head", "heads", "held_out", "hidden", "horizon", "implicit", "improvement", "kernel", "longest",
-    "lower_weight", "lr", "max_backup", "max_gradient", "max_weight", "min_leaf", "mixing", "model_decay", "model_hidden", "model_lr",
-    "model_steps", "models", "noise", "noise_clip", "norm", "normalise_q", "novelty_lr", "novelty_steps", "patience", "penalty",
-    "perturbation", "pool", "power", "prior", "pushed", "quantile", "quantiles", "reach", "real", "retain", "ridge", "rollouts",
-    "sampling_steps", "scale", "steps", "tail", "target", "target_candidates", "target_entropy", "target_rate", "terminal_penalty",
-    "termination", "threshold", "trace", "trees", "trust", "trust_std", "uncertainty", "value_steps", "variant", "warmup",
-    "weight_decay", "weights", "where", "width", "window",
+    "centres", "constraint", "context", "critic_bc", "critic_novelty", "critics", "decay", "degree", "delay", "discount",
+    "divergence", "double", "dropout", "dual_lr", "elites", "embedding", "entropy", "entropy_backup", "epochs", "eta", "every",
+    "expand", "expectile", "features", "gap", "gap_floor", "head", "heads", "held_out", "hidden", "horizon", "implicit",
+    "improvement", "kernel", "labels", "longest", "lower_weight", "lr", "max_backup", "max_gradient", "max_weight", "min_leaf",
+    "mixing", "model_decay", "model_hidden", "model_lr", "model_steps", "models", "modes", "noise", "noise_clip", "norm",
+    "normalise_q", "novelty_lr", "novelty_steps", "patience", "penalty", "perturbation", "pool", "power", "prior", "pushed",
+    "quantile", "quantiles", "reach", "real", "retain", "ridge", "rollouts", "sampling_steps", "scale", "share", "slope", "steps",
+    "tail", "target", "target_candidates", "target_entropy", "target_rate", "terminal_penalty", "termination", "threshold", "trace",
+    "trees", "trust", "trust_std", "uncertainty", "value_steps", "variant", "warmup", "weight_decay", "weights", "where", "width",
+    "window",
 }  # fmt: skip
 "One word for one thing, in all algorithms of this package."
 

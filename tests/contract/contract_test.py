@@ -9,6 +9,8 @@ from topstitch.algos import ALGORITHMS
 VARIANTS = [
     *((name, {}) for name in ALGORITHMS),
     ("bc", dict(head="deterministic")),
+    ("bc", dict(head="mixture", modes=2)),
+    ("bc", dict(head="autoregressive", bins=4)),
     ("dqn", dict(double=True)),
     ("cql", dict(gap=1.0, max_backup=True, gap_floor=-5.0)),
     ("rebrac", dict(norm=False, normalise_q=False)),

@@ -38,6 +38,8 @@ OWN = {
     "mpo": dict(threshold=3.0, trust=0.1, trust_std=0.01, dual_lr=0.03),
     "diffusion_bc": dict(hidden=(32, 32), average_rate=0.05),
     "flow_bc": dict(hidden=(32, 32)),
+    "reverse_kl": dict(model_hidden=(32,), model_steps=300),
+    "ccil": dict(model_hidden=(32,), model_steps=200),
     "bcq": dict(behaviour_hidden=(32,), candidates=20),
     "bear": dict(behaviour_hidden=(32,), warmup=0, actor_lr=3e-3, dual_lr=3e-2, actions_sampled=4),
     "idql": dict(behaviour_hidden=(32, 32), average_rate=0.05, candidates=32),

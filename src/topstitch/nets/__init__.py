@@ -1,9 +1,21 @@
 """Networks. Every leaf is an array, so `jax.jit/vmap/scan/grad` and optax take these modules as they are."""
 
-from .actors import BoxGaussian, Categories, Deterministic, Greedy, Several, Squashed, greedy, stochastic
+from .actors import (
+    Autoregressive,
+    BoxGaussian,
+    BoxMixture,
+    Categories,
+    Deterministic,
+    Greedy,
+    Several,
+    Squashed,
+    Stepwise,
+    greedy,
+    stochastic,
+)
 from .conditioned import Bilinear, Film
 from .critics import BoxQ, DiscreteQ, MultiDiscreteQ, Value, critics, q_value
-from .distributions import Categorical, Choices, Delta, Normal, Tanh
+from .distributions import Categorical, Choices, Delta, Normal, NormalMixture, Tanh
 from .dynamics import Dynamics, GaussianStep
 from .encoder import Convolution, Sight, ask, reader
 from .ensemble import Ensemble
@@ -20,10 +32,12 @@ __all__ = [
     "GPT",
     "MLP",
     "VAE",
+    "Autoregressive",
     "BestOf",
     "Bilinear",
     "Bins",
     "BoxGaussian",
+    "BoxMixture",
     "BoxQ",
     "Categorical",
     "Categories",
@@ -50,6 +64,7 @@ __all__ = [
     "LinearQ",
     "MultiDiscreteQ",
     "Normal",
+    "NormalMixture",
     "OneHot",
     "OneStep",
     "Planner",
@@ -60,6 +75,7 @@ __all__ = [
     "Several",
     "Sight",
     "Squashed",
+    "Stepwise",
     "Table",
     "TableGreedy",
     "TablePolicy",

@@ -1,13 +1,17 @@
 """Policies that are one network: obs -> distribution."""
 
+import math
 from typing import Any
 
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..core import Box, Discrete, Markov, MultiDiscrete, Spec, static
-from .distributions import Categorical, Choices, Delta, Normal, Tanh
-from .encoder import Sight, reader
+from ..core import Box, Discrete, Image, Markov, MultiDiscrete, Spec, static
+from .distributions import Categorical, Choices, Delta, Normal, NormalMixture, Tanh
+from .encoder import Sight, ask, reader
+from .ensemble import Ensemble
 from .mlp import MLP
 
 
@@ -26,6 +30,89 @@ class BoxGaussian(Markov):
     def __call__(self, obs, mask=None):
         mean = jnp.tanh(self.net(obs))
         return Normal(mean, jnp.broadcast_to(jnp.clip(self.log_std, *self.bounds), mean.shape))
+
+
+class BoxMixture(Markov):
+    """obs -> NormalMixture of `modes` normals, all of them read off the observation, their means within the box. `bounds` hold log std."""
+
+    net: MLP | Sight
+    modes: int = static()
+    bounds: tuple[float, float] = static()
+
+    def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, modes: int = 5, bounds=(-5.0, 2.0), **how):
+        self.net = reader(spec.obs, hidden, modes * (1 + 2 * spec.action.size), key=key, **how)
+        self.modes, self.bounds = modes, bounds
+
+    def __call__(self, obs, mask=None):
+        said = self.net(obs)
+        said = said.reshape(*said.shape[:-1], self.modes, -1)
+        mean, log_std = jnp.split(said[..., 1:], 2, axis=-1)
+        return NormalMixture(said[..., 0], jnp.tanh(mean), jnp.clip(log_std, *self.bounds))
+
+
+class Autoregressive(Markov):
+    """obs -> Stepwise: the dimensions of an action one after another, each among `bins` of equal width, told the bins of those before it.
+
+    One net for each dimension. As models of text choose words; of actions: Metz et al. 2017, https://arxiv.org/abs/1705.05035.
+    """
+
+    each: Ensemble
+    space: Box | Discrete | Image = static()
+    bins: int = static()
+
+    def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key, bins: int = 64, **how):
+        size = spec.action.size
+        self.each = Ensemble.of(lambda key: reader(spec.obs, hidden, bins, key=key, beside=size, **how), size, key=key)
+        self.space, self.bins = spec.obs, bins
+
+    def __call__(self, obs, mask=None):
+        return Stepwise(self, obs)
+
+    def logits(self, net, obs, known):
+        """Log-probabilities of the bins of the dimension that `net` is for; in `known` (*batch, act) the later dimensions must be 0."""
+        return jax.nn.log_softmax(ask(net, self.space, obs, known), axis=-1)
+
+    def middle(self, chosen):
+        """Of a bin, in the unit box."""
+        return (2 * chosen + 1) / self.bins - 1
+
+
+class Stepwise(eqx.Module):
+    """The distribution of an `Autoregressive` at an observation: a density that is flat within each cell of bins."""
+
+    policy: Autoregressive
+    obs: Any
+
+    def mode(self):
+        """The middle of the likeliest bin, dimension after dimension."""
+        return self._unrolled(lambda j, logits: logits.argmax(axis=-1))
+
+    def sample(self, key):
+        middles = self._unrolled(lambda j, logits: jax.random.categorical(jax.random.fold_in(key, j), logits))
+        within = jax.random.uniform(jax.random.fold_in(key, self.policy.each.n), middles.shape, minval=-1, maxval=1)
+        return middles + within / self.policy.bins
+
+    def log_prob(self, action):
+        bins, size = self.policy.bins, self.policy.each.n
+        chosen = jnp.clip(jnp.floor((action + 1) / 2 * bins).astype(jnp.int32), 0, bins - 1)
+        before = jnp.expand_dims(jnp.tril(jnp.ones((size, size)), -1), tuple(range(1, action.ndim)))
+        known = self.policy.middle(chosen)[None] * before
+        logits = self.policy.each.ask(lambda net, known: self.policy.logits(net, self.obs, known), known)
+        chance = jnp.take_along_axis(logits, jnp.moveaxis(chosen, -1, 0)[..., None], axis=-1)[..., 0]
+        return (chance + math.log(bins / 2)).sum(axis=0)
+
+    def _unrolled(self, choose):
+        """The middles of the bins that `choose(dimension, log-probabilities)` chooses."""
+        each, shape = self.policy.each, jnp.shape(self.obs)
+        lead = shape[: len(shape) - {Box: 1, Discrete: 0, Image: 3}[type(self.policy.space)]]
+
+        def step(known, now):
+            j, net = now
+            chosen = self.policy.middle(choose(j, self.policy.logits(net, self.obs, known)))
+            at = jnp.expand_dims(jnp.arange(each.n) == j, tuple(range(len(lead))))
+            return jnp.where(at, chosen[..., None], known), None
+
+        return jax.lax.scan(step, jnp.zeros((*lead, each.n)), (jnp.arange(each.n), each.members))[0]
 
 
 class Squashed(Markov):

@@ -6,6 +6,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int
 
 from ..core import static
@@ -32,6 +33,33 @@ class Normal(eqx.Module):
 
     def entropy(self):
         return (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+
+
+class NormalMixture(eqx.Module):
+    """One of several normals, of independent dimensions each, clipped to the unit box when acted upon. Bishop 1994,
+    https://publications.aston.ac.uk/id/eprint/373/."""
+
+    logits: Float[Array, "*batch modes"]
+    "Log-weights."
+    mean: Float[Array, "*batch modes act"]
+    log_std: Float[Array, "*batch modes act"]
+
+    def mode(self):
+        """The densest of the centres: the highest point of the density if they lie apart, and near it if they do not."""
+        centres = jnp.moveaxis(self.mean, -2, 0)
+        best = jax.vmap(self.log_prob)(centres).argmax(axis=0)
+        return jnp.clip(jnp.take_along_axis(centres, best[None, ..., None], axis=0)[0], -1, 1)
+
+    def sample(self, key):
+        which, own = jax.random.split(key)
+        one = jax.random.categorical(which, self.logits)[..., None, None]
+        mean, log_std = (jnp.take_along_axis(x, one, axis=-2)[..., 0, :] for x in (self.mean, self.log_std))
+        return Normal(mean, log_std).sample(own)
+
+    def log_prob(self, action):
+        """Of the mixture itself, as `Normal` answers."""
+        each = Normal(self.mean, self.log_std).log_prob(jnp.broadcast_to(action[..., None, :], self.mean.shape))
+        return logsumexp(jax.nn.log_softmax(self.logits, axis=-1) + each, axis=-1)
 
 
 class Tanh(eqx.Module):

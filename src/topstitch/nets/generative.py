@@ -127,17 +127,17 @@ class VAE(Generator):
     def decode(self, obs, noise):
         return jnp.tanh(self.raw(obs, jnp.clip(noise, -self.reach, self.reach)))
 
-    def bound(self, obs, action, noise) -> Float[Array, "*batch"]:
-        r"""$\frac1d \lVert a - \hat a(z) \rVert^2 + \frac1{4d} D_{KL}(q(z \mid s, a) \| N(0, I))$ at $z = \mu + \sigma$ `noise`, for d dimensions.
+    def bound(self, obs, action, noise, weight=0.5) -> Float[Array, "*batch"]:
+        r"""$\frac1d \lVert a - \hat a(z) \rVert^2 + \frac{w}{2d} D_{KL}(q(z \mid s, a) \| N(0, I))$ at $z = \mu + \sigma$ `noise`, for d dimensions.
 
-        In expectation over the noise, 4d times this is the negative evidence lower bound of a decoder with variance 1/8, up to a constant.
+        In expectation over the noise, 2d/w times this is the negative evidence lower bound of a decoder with variance w/4, up to a constant.
         """
         mean, log_std = self.encode(obs, action)
         decoded = jnp.tanh(self.raw(obs, mean + jnp.exp(log_std) * noise))
-        return ((decoded - action) ** 2).mean(axis=-1) + 0.5 * ops.kl_to_standard(mean, log_std).mean(axis=-1)
+        return ((decoded - action) ** 2).mean(axis=-1) + weight * ops.kl_to_standard(mean, log_std).mean(axis=-1)
 
-    def loss(self, obs, action, *, key):
-        return self.bound(obs, action, jax.random.normal(key, (*lead(obs), *self.noise)))
+    def loss(self, obs, action, *, key, weight=0.5):
+        return self.bound(obs, action, jax.random.normal(key, (*lead(obs), *self.noise)), weight)
 
 
 class Residual(eqx.Module):
