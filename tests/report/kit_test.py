@@ -37,7 +37,7 @@ from topstitch.report.kit import Scale, called, count, embed, environment, liste
         (short(3.14159e9), "3.14\u00a0×\u00a010⁹"),
         (short(-2e-12), "−2\u00a0×\u00a010⁻¹²"),
         (short(1e300), "1\u00a0×\u00a010³⁰⁰"),
-        (short(5e-324), "5\u00a0×\u00a010⁻³²⁴"),
+        (short(5e-324), "4.94\u00a0×\u00a010⁻³²⁴"),
         (short(999_999.9), "1\u00a0×\u00a010⁶"),
         (short(0), "0"),
         (short(12.0), "12"),

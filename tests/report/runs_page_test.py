@@ -50,7 +50,9 @@ def test_what_is_no_folder_of_runs_is_said(tmp_path):
 
 def test_damaged_lines_are_counted_and_damaged_files_passed_over(tmp_path):
     folder = studies.runs(tmp_path / "iql")
-    (folder / "metrics.jsonl").write_bytes(b'\xff\n[]\n{"run": 0, "stage": "x", "step": "ten", "loss": 1}\n{"run": 0, "stage": "x", "step": 1, "loss": 1}\n')
+    (folder / "metrics.jsonl").write_bytes(
+        b'\xff\n[]\n{"run": 0, "stage": "x", "step": "ten", "loss": 1}\n{"run": 0, "stage": "x", "step": 1, "loss": 1}\n'
+    )
     (folder / "evaluations.jsonl").write_text('{"step": 1, "returns": 3}\n')
     (folder / "estimates.json").write_text("{")
     read = read_folder(folder)

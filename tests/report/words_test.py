@@ -35,7 +35,9 @@ def test_the_page_knows_the_words_links_and_steps_of_a_study():
 def test_every_step_of_the_rule_has_its_own_sentence(code, share):
     made = studies.study(code, share=share)
     said = words.headline(made["verdict"], Terms.of(made), made["checks"])
-    others = [words.headline(m["verdict"], Terms.of(m), m["checks"]) for c in studies.STEPS if c != code for m in [studies.study(c, share=share)]]
+    others = [
+        words.headline(m["verdict"], Terms.of(m), m["checks"]) for c in studies.STEPS if c != code for m in [studies.study(c, share=share)]
+    ]
     assert said not in others
     assert said[0].isupper()
     assert said.endswith(".")
@@ -203,8 +205,14 @@ def test_coverage_says_how_much_the_log_can_say(worth, said):
 @given(interval(), st.one_of(st.none(), st.floats(0.001, 0.3)))
 def test_the_lead_of_the_estimates_doubts_what_the_control_makes_doubtful(control, margin):
     said = words.estimates_lead(control, margin, 1185, TERMS)
-    assert ("It does" in said) == control.zero
+    assert ("It comes out there" in said) == control.zero
     assert ("same doubt" in said) == (not control.zero and not (margin and abs(control.value) <= margin / 2))
+
+
+def test_a_control_that_is_followed_in_part_says_in_how_many_decisions():
+    said = lambda share: words.estimates_lead(Ends(0.0, -0.01, 0.01), 0.02, 1185, TERMS, share)
+    assert "followed in 25\u00a0% of the decisions" in said(0.25)
+    assert "followed" not in said(1.0) + said(None)
 
 
 @pytest.mark.parametrize(
@@ -257,5 +265,7 @@ def test_the_largest_shift_is_named():
     assert words.shift_title(actions) == "The largest shift: b, +20.0\u00a0points"
     assert words.shift_title([{"name": "a", "practice": 0.5, "policy": 0.501}]) == "Overall, each action keeps its share"
     assert words.mean_title("dose", -1.25) == "The largest shift: dose, −1.2\u00a0standard deviations"
-    assert words.where_title([[1.0, -4.0], [0.5, 0.0]], ["a", "b"], ["young", "old"], False) == "The largest change: a, −4.0\u00a0points (old)"
+    assert (
+        words.where_title([[1.0, -4.0], [0.5, 0.0]], ["a", "b"], ["young", "old"], False) == "The largest change: a, −4.0\u00a0points (old)"
+    )
     assert words.where_title([[4.0, 4.1]], ["a"], ["young", "old"], False) == "The change is much the same in every group"

@@ -159,7 +159,9 @@ class Plot:
     def box(self, x: Number, y: Number, width: Number, height: Number, kind: str) -> "Plot":
         """A rectangle in pixels."""
         w, h = round(max(width, 0), 1), round(max(height, 0), 1)
-        return self.add('<rect x="{x}" y="{y}" width="{w}" height="{h}" class="{kind}"/>', x=round(x, 1), y=round(y, 1), w=w, h=h, kind=kind)
+        return self.add(
+            '<rect x="{x}" y="{y}" width="{w}" height="{h}" class="{kind}"/>', x=round(x, 1), y=round(y, 1), w=w, h=h, kind=kind
+        )
 
     def svg(self, label: str, kind: str = "") -> Markup:
         return Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}" class="plot {}">{}</svg>').format(
@@ -185,7 +187,9 @@ def mini(steps: Sequence[Number], within: Range, factor: Number = 1.0) -> Plot:
     low, high = steps[0], steps[-1] if steps[-1] > steps[0] else steps[0] + 1
     marks = ticks(*within, 4)
     say = compact(marks, factor)
-    plot = Plot(212, 144, left=12 + 7 * max(len(say(v)) for v in marks), right=46, top=8, bottom=24, x=(low, high), y=within).yticks(marks, say)
+    plot = Plot(212, 144, left=12 + 7 * max(len(say(v)) for v in marks), right=46, top=8, bottom=24, x=(low, high), y=within).yticks(
+        marks, say
+    )
     plot.text(plot.left, plot.height - 7, short(low), "mut")
     return plot.text(plot.right, plot.height - 7, short(high), "mut", "end") if steps[-1] > steps[0] else plot
 
@@ -326,7 +330,9 @@ def heat(
             body.append(Markup('<td class="{}" style="--k:{}%">{}</td>').format("neg" if v < 0 else "pos", tint, say(v)))
         body.append(Markup("</tr>"))
     head = Markup("").join(Markup('<th scope="col"><bdi>{}</bdi></th>').format(called(name, 16)) for name in columns)
-    above = Markup("").join(Markup('<th colspan="{}" scope="colgroup"><bdi>{}</bdi></th>').format(n, called(name, 12 * n + 8)) for name, n in over)
+    above = Markup("").join(
+        Markup('<th colspan="{}" scope="colgroup"><bdi>{}</bdi></th>').format(n, called(name, 12 * n + 8)) for name, n in over
+    )
     first = Markup('<tr><td class="corner"></td>{}</tr>').format(above) if over else ""
     return Markup(
         '<table class="heat {}"><caption class="sr">{}</caption><thead>{}<tr><td class="corner">{}</td>{}</tr></thead><tbody>{}</tbody></table>'

@@ -97,12 +97,12 @@ def short(x: Number | None, figures: int = 3, sign: bool = False) -> str:
     """A number of unknown size in a few significant figures: 0.0123, 4,120, 3.1 × 10⁹."""
     if not known(x) or math.isinf(x) or x == 0:
         return num(x, 0, sign)
-    size = math.floor(math.log10(float(f"{abs(x):.{figures - 1}e}")))
-    if -4 <= size < 6:
-        text = num(float(f"{x:.{figures - 1}e}"), max(figures - 1 - size, 0), sign)
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    mantissa = num(x / 10.0**size if abs(size) < 300 else float(f"{x:e}".split("e")[0]), figures - 1, sign)
-    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}{GAP}×{GAP}{power(size)}"
+    mantissa, exponent = f"{x:.{figures - 1}e}".split("e")
+    size = int(exponent)
+    plain = -4 <= size < 6
+    text = num(float(f"{mantissa}e{exponent}"), max(figures - 1 - size, 0), sign) if plain else num(float(mantissa), figures - 1, sign)
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return text if plain else f"{text}{GAP}×{GAP}{power(size)}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Scale:
     @property
     def label(self) -> str:
         """What stands beside a quantity in a subtitle: `%`, `kWh`, `10⁹ €`; empty for plain numbers."""
-        return "%" if self.share else " ".join(([power(self.exponent)] if self.exponent else []) + ([self.unit] if self.unit else []))
+        return "%" if self.share else GAP.join(([power(self.exponent)] if self.exponent else []) + ([self.unit] if self.unit else []))
 
     @property
     def steps(self) -> str:

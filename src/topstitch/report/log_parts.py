@@ -24,7 +24,8 @@ def data_part(study: Part, terms: Terms) -> dict:
     data, described = study["data"], study["data"].get("description")
     nouns = Nouns(terms.episode, terms.episodes, terms.step, terms.steps)
     return {
-        "lead": words.data_lead(data, study["unit"], terms, bool(described)), "truncated": data.get("truncated"), "view": view(described, nouns) if described else None,
+        "lead": words.data_lead(data, study["unit"], terms, bool(described)), "truncated": data.get("truncated"),
+        "view": view(described, nouns) if described else None,
         "pictures": [] if described else [picture for picture in (lengths(data, terms), returns(data, terms)) if picture],
         "notes": [told(note) for note in data.get("notes") or ()],
         "splits": [(split["name"], split["episodes"], split["steps"], split["return"], split.get("for") or "") for split in data.get("splits") or ()],
@@ -42,7 +43,11 @@ def lengths(data: Part, terms: Terms) -> tuple[str, str, Markup] | None:
         found["histogram"]["edges"], found["histogram"]["counts"], label=f"Histogram of the number of {terms.steps}: {said}.",
         xlabel=f"{terms.steps} in the {terms.episode}", mark=(middle, f"median {count(middle)}"),
     )  # fmt: skip
-    return words.lengths_title(found, terms), f"Number of {terms.episodes} by length; middle half {count(low)} to {count(high)} {terms.steps}", drawn
+    return (
+        words.lengths_title(found, terms),
+        f"Number of {terms.episodes} by length; middle half {count(low)} to {count(high)} {terms.steps}",
+        drawn,
+    )
 
 
 def returns(data: Part, terms: Terms) -> tuple[str, str, Markup] | None:
@@ -80,7 +85,13 @@ def finding(found: Part) -> tuple[str, str, Markup, str, str]:
         what += Markup(" For example {}.").format(called(found["where"][0], 80))
     n = found.get("count")
     rows = f"{count(n)} row{'' if n == 1 else 's'}" if n else ""
-    return found["severity"], called(found.get("title") or found["code"], 200), what, rows, told(found["remedy"]) if found.get("remedy") else ""
+    return (
+        found["severity"],
+        called(found.get("title") or found["code"], 200),
+        what,
+        rows,
+        told(found["remedy"]) if found.get("remedy") else "",
+    )
 
 
 # coverage ----------------------------------------------------------------------------------------------------------------------
@@ -90,7 +101,8 @@ def coverage_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
     coverage, verdict = study["coverage"], study["verdict"]
     by, support = coverage.get("by_step"), coverage.get("support")
     return {
-        "lead": words.coverage_lead(verdict, coverage, terms), "weights": words.weights_text(coverage["chosen"], terms) if coverage.get("chosen") else "",
+        "lead": words.coverage_lead(verdict, coverage, terms),
+        "weights": words.weights_text(coverage["chosen"], terms) if coverage.get("chosen") else "",
         "support": support_part(support) if support else None, "steps": effective_part(by, verdict, terms, names) if by and by.get("ids") else None,
     }  # fmt: skip
 
@@ -111,7 +123,9 @@ def support_part(support: Part) -> dict:
 def level_names(levels: Sequence[int]) -> list[str]:
     """never, 1×, 2–4×, 5–9×, …, 50× or more."""
     above = [*levels[1:], None]
-    return ["never" if a == 0 else f"{a}× or more" if b is None else f"{a}×" if b == a + 1 else f"{a}–{b - 1}×" for a, b in zip(levels, above)]
+    return [
+        "never" if a == 0 else f"{a}× or more" if b is None else f"{a}×" if b == a + 1 else f"{a}–{b - 1}×" for a, b in zip(levels, above)
+    ]
 
 
 def effective_part(by: Part, verdict: Part, terms: Terms, names: Mapping[str, str]) -> dict | None:
@@ -148,7 +162,9 @@ def effective_plot(
     least = min(x for _, values in lines for x in values if x)
     bottom = 10.0 ** math.floor(math.log10(max(1.0, min(least, 30.0))))
     letters = 22 if wide else 12
-    plot = charts.Plot(width, height, left=46, right=16 + 6.4 * (letters + 6), top=14, bottom=46, x=(1, longest), y=(bottom, n * 1.1), ylog=True)
+    plot = charts.Plot(
+        width, height, left=46, right=16 + 6.4 * (letters + 6), top=14, bottom=46, x=(1, longest), y=(bottom, n * 1.1), ylog=True
+    )
     if bottom < FEW < n:
         plot.box(plot.left, plot.up(FEW), plot.right - plot.left, plot.bottom - plot.up(FEW), "band")
     plot.yticks(charts.decades(bottom, n * 1.1), count)
@@ -162,7 +178,9 @@ def effective_plot(
     for (id, _), x, y in zip(lines, last, charts.spread([plot.up(x) for x in last], 14, plot.top, plot.bottom)):
         text = f"{called(names.get(id, id), letters)}: {count(x)}"
         plot.text(plot.right + 6, y + 4, text, {"acc": "b acc-t", "prac": "", "oth": "mut"}[look(id)])
-    marks = sorted({1, longest, *(round(v) for v in charts.ticks(1, longest, 5 if wide else 3) if 1 < v < (0.94 if wide else 0.85) * longest)})
+    marks = sorted(
+        {1, longest, *(round(v) for v in charts.ticks(1, longest, 5 if wide else 3) if 1 < v < (0.94 if wide else 0.85) * longest)}
+    )
     return plot.base().xticks(marks, count).xlabel(f"{terms.steps} into the {terms.episode}").svg(label, kind)
 
 
@@ -179,11 +197,13 @@ def practice_part(practice: Part, terms: Terms) -> dict:
         ("The most likely action was taken", percent("top")),
         ("Mean calibration error", f"{short(100 * calibration['error'], 2)}\u00a0points" if known(calibration.get("error")) else UNKNOWN),
         (f"{capitalised(terms.steps)} whose action was never seen in that state", percent("unseen")),
-        ("What the fit adds to the standard error of the net gain", terms.scale.diff(practice["spread"], sign=False) if practice.get("spread") else UNKNOWN),
+        ("What the fit adds to the standard error of the net gain", terms.scale.diff(practice.get("spread") or None, sign=False)),
     ]  # fmt: skip
-    pairs = [pair for pair in zip(*(calibration[key] for key in ("predicted", "observed", "count"))) if known(pair[0]) and known(pair[1])] if calibration else []  # fmt: skip
+    columns = [calibration.get(key) or () for key in ("predicted", "observed", "count")]
+    pairs = [(p, o, n) for p, o, n in zip(*columns) if known(p) and known(o)]
     return {
-        "lead": words.practice_lead(practice, terms), "rows": [row for row in rows if row[1] != UNKNOWN], "drawn": calibration_plot(pairs) if pairs else None,
+        "lead": words.practice_lead(practice, terms), "rows": [row for row in rows if row[1] != UNKNOWN],
+        "drawn": calibration_plot(pairs) if pairs else None,
         "title": words.calibration_title(pairs), "log": bool(pairs) and min(p for p, _, _ in pairs) < RARE,
         "refused": told(practice["refused"]) if practice.get("refused") else None,
     }  # fmt: skip

@@ -65,7 +65,10 @@ def group_row(group: Part, members: Sequence[Part]) -> tuple[str, str, str, str,
     """(name, algorithm, settings, why it was tried, source); of a setting that differs between its runs all values."""
     fields = [run.get("fields") or {} for run in members]
     say = lambda v: short(v, 4) if isinstance(v, (int, float)) and not isinstance(v, bool) else called(v, 40)
-    values = {key: list(dict.fromkeys(say(one[key]) for one in fields if key in one)) for key in dict.fromkeys(key for one in fields for key in one)}
+    values = {
+        key: list(dict.fromkeys(say(one[key]) for one in fields if key in one))
+        for key in dict.fromkeys(key for one in fields for key in one)
+    }
     text = lambda key, most: told(group[key], most) if group.get(key) else ""
     settings = "; ".join(f"{called(key, 40)}\u00a0{listed(found, 'or')}" for key, found in values.items())
     return called(group["name"]), text("algorithm", 40), settings, text("why", 300), text("source", 160)
@@ -150,7 +153,15 @@ def estimates_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
     estimates, verdict, scale = study["estimates"], study["verdict"], terms.scale
     runs = {run["id"]: run for run in (study["policies"] or {}).get("runs") or ()}
     rows = [judged(found, runs.get(found["id"]) or {}, names, verdict.get("chosen")) for found in estimates.get("rows") or ()]
-    rows.sort(key=lambda row: (row.role != "control", row.id != verdict.get("chosen"), row.value is None, row.kind == "dim", -(row.value.value if row.value else 0)))
+    rows.sort(
+        key=lambda row: (
+            row.role != "control",
+            row.id != verdict.get("chosen"),
+            row.value is None,
+            row.kind == "dim",
+            -(row.value.value if row.value else 0),
+        )
+    )
     n = verdict.get("episodes")
     practice = Judged(
         "practice", "Current practice", f"observed in {terms.of_episodes(n)}" if n else "as observed", "practice",
@@ -162,15 +173,17 @@ def estimates_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
     marks = charts.ticks(*within)
     line = [(practice.value.value, "pracline")] if practice.value else []
     drawn = lambda row: charts.interval_row(
-        *(row.value[:1] if row.value else (None,)), row.value[1:] if row.value else None, within, kind=row.kind, exact=row.exact, marks=line, grid=marks,
+        row.value and row.value.value, row.value and row.value[1:], within, kind=row.kind, exact=row.exact, marks=line, grid=marks,
         label=words.spoken(row.name, row.value, terms) + (f"; true value {scale.level(row.exact)}" if row.exact is not None else ""),
     )  # fmt: skip
     shown = rows[:MOST_ROWS] if len(rows) > MOST_ROWS + 2 else rows
+    learned = [words.Row(row.name, row.value and row.value.value, row.effective, row.net) for row in rows if row.role != "control"]
     return {
-        "lead": words.estimates_lead(ends(verdict.get("control")), verdict.get("margin"), n, terms),
-        "title": words.forest_title([words.Row(row.name, row.value and row.value.value, row.effective, row.net) for row in rows if row.role != "control"], terms),
+        "lead": words.estimates_lead(ends(verdict.get("control")), verdict.get("margin"), n, terms, verdict.get("share")),
+        "title": words.forest_title(learned, terms),
         "rows": [(row, drawn(row)) for row in (practice, *shown)], "rest": [(row, drawn(row)) for row in rows[len(shown) :]],
-        "axis": charts.axis_row(marks, within, charts.compact(marks, scale.factor)), "truth": bool(truths), "dim": any(row.kind in ("dim", "acc thin") for row in shown),
+        "axis": charts.axis_row(marks, within, charts.compact(marks, scale.factor)), "truth": bool(truths),
+        "dim": any(row.kind in ("dim", "acc thin") for row in shown),
         "refused": [(row.name, row.refused) for row in rows if row.refused],
         "why": capitalised(told(estimates["why"], 600)).rstrip(".") + "." if estimates.get("why") else "",
         "estimator": words.estimator(estimates.get("estimator")), "others": others_part(estimates, verdict, terms),
@@ -209,7 +222,12 @@ def others_part(estimates: Part, verdict: Part, terms: Terms) -> dict | None:
         note = told(refused) if refused and not e else told(what) if what else ""
         drawn.append((capitalised(name), note, picture, terms.scale.interval(e, refused="refused"), ""))
     axis = charts.axis_row(marks, within, charts.compact(marks, terms.scale.factor))
-    return {"rows": drawn, "axis": axis, "title": words.others_title(found, exact, terms), "exact": None if exact is None else terms.scale.bare(exact)}
+    return {
+        "rows": drawn,
+        "axis": axis,
+        "title": words.others_title(found, exact, terms),
+        "exact": None if exact is None else terms.scale.bare(exact),
+    }
 
 
 # choice ------------------------------------------------------------------------------------------------------------------------
@@ -222,14 +240,15 @@ def choice_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
     gain, margin = (verdict.get("exact") or {}).get("gain"), verdict.get("margin")
     text = lambda part, key: told(part[key]) if part.get(key) else ""
     return {
-        "lead": words.choice_lead(choice, kept, terms) if study["choice"] else "", "how": text(choice, "how"), "correction": text(choice, "correction"),
+        "lead": words.choice_lead(choice, kept, terms) if study["choice"] else "",
+        "how": text(choice, "how").rstrip("."), "correction": text(choice, "correction").rstrip("."),
         "figure": choice_figure(rows, chosen, terms, names) if rows else None, "more": max(len(rows) - MOST_ROWS, 0), "kept": bool(kept),
         "holm": [(names.get(row["id"], called(row["id"])), row.get("accepted"), scale.bare(row.get("low"), True), row.get("p"), text(row, "reason"))
                  for row in choice.get("holm") or ()],
-        "rule": [(words.VERDICTS.get(step["word"], called(step["word"])), called(step["asks"], 300), text(step, "here"), step.get("holds"), bool(step.get("decides")))
+        "rule": [(words.VERDICTS[step["word"]], called(step["asks"], 300), text(step, "here"), step.get("holds"), bool(step.get("decides")))
                  for step in verdict["rule"] or ()],
         "bears": words.bears(verdict), "errors": words.errors_text(verdict.get("errors")), "margin": scale.margin(margin) if margin else "",
-        "margin_from": text(verdict, "margin_from"), "right": "" if gain is None else words.right(verdict["word"], gain, margin or 0.0, terms),
+        "margin_from": text(verdict, "margin_from").rstrip("."), "right": "" if gain is None else words.right(verdict["word"], gain, margin or 0.0, terms),
     }  # fmt: skip
 
 
@@ -244,7 +263,11 @@ def choice_figure(rows: Sequence[Part], chosen: str | None, terms: Terms, names:
             e and e.value, e and e[1:], within, kind="acc" if row["id"] == chosen else "oth" if row.get("eligible") else "dim",
             marks=[(0.0, "zero")], grid=marks, label=words.spoken(name, e, terms, sign=True),
         )  # fmt: skip
-        number = Markup('lower {} <span class="ci in">· worth {}</span>').format(scale.bare(e.low, True), count(row.get("effective"))) if e else "not estimated"
+        number = (
+            Markup('lower {} <span class="ci in">· worth {}</span>').format(scale.bare(e.low, True), count(row.get("effective")))
+            if e
+            else "not estimated"
+        )
         why = "" if row.get("eligible") else told(row.get("why") or "not eligible", 160)
         drawn.append((named(name, 40), why, picture, number, "me" if row["id"] == chosen else ""))
     axis = charts.axis_row(marks, within, charts.compact(marks, scale.factor, True))
@@ -284,7 +307,9 @@ def shares_part(actions: Sequence[Part]) -> dict | None:
 
 def means_part(actions: Sequence[Part]) -> dict | None:
     """Mean actions: how far the policy's lies from practice's, in standard deviations of the log; the numbers are in its units."""
-    found = [(a, (a["policy"] - a["practice"]) / (a.get("sd") or 1.0)) for a in actions if known(a.get("practice")) and known(a.get("policy"))]
+    found = [
+        (a, (a["policy"] - a["practice"]) / (a.get("sd") or 1.0)) for a in actions if known(a.get("practice")) and known(a.get("policy"))
+    ]
     if not found:
         return None
     shown = sorted(found, key=lambda pair: -abs(pair[1]))[:MOST_ACTIONS]
@@ -339,7 +364,8 @@ def tree_part(tree: Part) -> dict:
     """Classes are "as practice" and kinds of change. Three of them with the former in the middle are drawn as less, same and more."""
     classes = [called(name, 40) for name in tree["classes"]]
     return {
-        "root": tree["root"], "classes": classes, "three": len(classes) == 3 and classes[1] == "as practice", "asks": called(tree["asks"], 200) if tree.get("asks") else "",
+        "root": tree["root"], "classes": classes, "three": len(classes) == 3 and classes[1] == "as practice",
+        "asks": called(tree["asks"], 200) if tree.get("asks") else "",
         "leaves": tree.get("leaves"), "folds": tree.get("folds"), "same": classes.index("as practice") if "as practice" in classes else 0,
         "title": words.tree_title(tree.get("fidelity"), tree.get("constant")), "text": words.tree_text(tree.get("fidelity"), tree.get("constant")),
     }  # fmt: skip

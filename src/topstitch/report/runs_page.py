@@ -75,7 +75,8 @@ def read_folder(path: str | os.PathLike) -> Folder:
         raise BadFile(f"{file} is not a configuration of runs, or is damaged.") from None
     metrics, lost = lines_of(path / "metrics.jsonl", {"run", "stage", "step"})
     evaluations, more = lines_of(path / "evaluations.jsonl", {"step", "returns"})
-    return Folder(str(path), config, metrics, evaluations, object_of(path / "finished.json", "faults"), object_of(path / "estimates.json", "estimates"), lost + more)  # fmt: skip
+    finished, estimates = object_of(path / "finished.json", "faults"), object_of(path / "estimates.json", "estimates")
+    return Folder(str(path), config, metrics, evaluations, finished, estimates, lost + more)
 
 
 def lines_of(path: Path, needed: set[str]) -> tuple[list[dict], int]:
@@ -124,7 +125,7 @@ def runs_page(folders: Sequence[Folder]) -> str:
         badge=None,
         rail=[[(id, name, None) for id, name in shown]],
         footer="Made by topstitch.",
-        card={"runs": [{"folder": folder.path, "config": folder.config, "finished": folder.finished, "estimates": folder.estimates} for folder in folders]},
+        card={"runs": [{"folder": one.path, "config": one.config, "finished": one.finished, "estimates": one.estimates} for one in folders]},
         heading=title,
         headline=headline(returns, estimates, total),
         order={id: i for i, (id, _) in enumerate(shown, 1)},
@@ -145,11 +146,14 @@ def headline(returns: dict | None, estimates: Sequence[dict], total: int) -> str
                 + (f" (runs {returns['scale'].span(min(best['each']), max(best['each']))})." if len(best["each"]) > 1 else "."))  # fmt: skip
     made = sum(part["made"] for part in estimates)
     if made:
-        return f"{capitalised(some(made, 'estimate'))} of how the policies would do, from a log alone; none of them acted in an environment."
+        return (
+            f"{capitalised(some(made, 'estimate'))} of how the policies would do, from a log alone; none of them acted in an environment."
+        )
     refused = sum(part["refused"] for part in estimates)
     if refused:
         return "The log could not say how these policies would do: every estimate was refused."
-    return f"{'This run has' if total == 1 else 'These runs have'} been neither tried in an environment nor judged by a log. Curves of training say nothing of how well a policy does."  # fmt: skip
+    which = "This run has" if total == 1 else "These runs have"
+    return f"{which} been neither tried in an environment nor judged by a log. Curves of training say nothing of how well a policy does."
 
 
 def configuration(folder: Folder, name: str) -> Iterable[tuple[str, str, str, str, str]]:
@@ -171,9 +175,14 @@ def data_rows(folders: Sequence[Folder], names: Sequence[str]) -> list[tuple[str
     """Where the runs come from."""
     rows = list[tuple[str, Any]]()
     for folder, name in zip(folders, names):
-        data, versions = folder.config["data"], [f"{key} {called(folder.config[key], 30)}" for key in ("topstitch", "jax", "backend") if folder.config.get(key)]
+        data, versions = (
+            folder.config["data"],
+            [f"{key} {called(folder.config[key], 30)}" for key in ("topstitch", "jax", "backend") if folder.config.get(key)],
+        )
         size = ", ".join(f"{count(data[key])} {key}" for key in ("episodes", "steps") if isinstance(data.get(key), (int, float)))
-        where = Markup("{} ({}) <code>{}</code>").format(called(data["source"], 120), size, called(data["fingerprint"], 70)) if size else Markup("{} <code>{}</code>").format(called(data["source"], 120), called(data["fingerprint"], 70))  # fmt: skip
+        where = Markup("{}{} <code>{}</code>").format(
+            called(data["source"], 120), f" ({size})" if size else "", called(data["fingerprint"], 70)
+        )
         rows.append((name, where + Markup("<br>{}").format(", ".join(versions))))
     return rows
 
@@ -182,10 +191,23 @@ def remarks_of(folder: Folder, name: str) -> Iterable[tuple[str, str, str, str, 
     """Findings for `parts.findings`."""
     for i, fault in faults(folder).items():
         run = folder.config["runs"][i]
-        told = f"{called(fault[2], 60)} stopped being a finite number of sensible size at step {count(fault[1])} of stage {called(fault[0], 30)}." if isinstance(fault, list) and len(fault) == 3 else called(str(fault), 200)  # fmt: skip
-        yield "warning", f"A run broke off: {called(run['algorithm'].split(':')[-1], 40)}, seed {run['seed']}", told, name, "Its policy is the last sound one. Lower the learning rate, or check the scale of rewards."
+        stage, step, quantity = fault if isinstance(fault, list) and len(fault) == 3 else ("?", 0, str(fault))
+        told = f"{called(quantity)} stopped being a finite number of sensible size at step {count(step)} of stage {called(stage, 30)}."
+        yield (
+            "warning",
+            f"A run broke off: {called(run['algorithm'].split(':')[-1], 40)}, seed {run['seed']}",
+            told,
+            name,
+            "Its policy is the last sound one. Lower the learning rate, or check the scale of rewards.",
+        )
     if folder.finished is None:
-        yield "note", "Training has not ended", "There is no finished.json: what is shown is what was written so far.", name, "Go on with topstitch train … --resume."
+        yield (
+            "note",
+            "Training has not ended",
+            "There is no finished.json: what is shown is what was written so far.",
+            name,
+            "Go on with topstitch train … --resume.",
+        )
     if folder.skipped:
         yield "note", "Lines could not be read", f"{some(folder.skipped, 'line')} of the metrics or evaluations.", name, ""
 
@@ -203,7 +225,15 @@ def returns_part(folders: Sequence[Folder], names: Sequence[str]) -> dict | None
             each = [v for v in curve[-1][1] if v is not None] if curve else []
             if each:
                 full = f"{called(label, 40)} ({name})" if len(folders) > 1 else called(label, 40)
-                rows.append({"name": full, "curve": curve, "each": each, "mean": statistics.fmean(each), "episodes": len(points[-1]["returns"][numbers[0]])})
+                rows.append(
+                    {
+                        "name": full,
+                        "curve": curve,
+                        "each": each,
+                        "mean": statistics.fmean(each),
+                        "episodes": len(points[-1]["returns"][numbers[0]]),
+                    }
+                )
     if not rows:
         return None
     scale = Scale.of([row["mean"] for row in rows], [max(row["each"]) - min(row["each"]) for row in rows])
@@ -215,12 +245,19 @@ def returns_part(folders: Sequence[Folder], names: Sequence[str]) -> dict | None
         label = f"{row['name']}: mean {scale.level(row['mean'])}, runs {', '.join(scale.bare(v) for v in row['each'])}"
         row["drawn"] = charts.dots_row([(v, kind) for v in row["each"]], within, grid=marks, label=label)
     over = charts.around([v for row in rows for _, values in row["curve"] for v in values])
-    minis = [(named(row["name"], 40), minis_of(row["curve"], over, scale, row["name"], i == 0), i == 0) for i, row in enumerate(rows[:9]) if len(row["curve"]) > 1]
+    minis = [
+        (named(row["name"], 40), minis_of(row["curve"], over, scale, row["name"], i == 0), i == 0)
+        for i, row in enumerate(rows[:9])
+        if len(row["curve"]) > 1
+    ]
     runs = max(len(row["each"]) for row in rows)
     gap = len(rows) > 1 and min(rows[0]["each"]) > max(rows[1]["each"])
-    title = f"{rows[0]['name']} has the highest mean return" + ("" if len(rows) == 1 or runs == 1 else ", in every run" if gap else "; runs overlap")
+    title = f"{rows[0]['name']} has the highest mean return" + (
+        "" if len(rows) == 1 or runs == 1 else ", in every run" if gap else "; runs overlap"
+    )
     return {
-        "rows": [(named(row["name"], 40), row["drawn"], scale.bare(row["mean"])) for row in rows], "axis": charts.axis_row(marks, within, charts.say_ticks(marks, scale.factor)),
+        "rows": [(named(row["name"], 40), row["drawn"], scale.bare(row["mean"])) for row in rows],
+        "axis": charts.axis_row(marks, within, charts.say_ticks(marks, scale.factor)),
         "title": title, "scale": scale, "best": rows[0], "minis": minis, "more": max(len(rows) - 9, 0), "episodes": rows[0]["episodes"],
     }  # fmt: skip
 
@@ -259,7 +296,10 @@ def estimates_part(folder: Folder, name: str, several: bool) -> dict | None:
     number = lambda row, key: row.get(key) if isinstance(row.get(key), (int, float)) else None
     sound = [row for row in rows if number(row, "value") is not None and not row.get("refused")]
     readable = [row for row in sound if (number(row, "effective") or math.inf) >= FEW] or sound
-    scale = Scale.of([number(row, "value") for row in [*sound, logged]], [row["high"] - row["low"] for row in readable if number(row, "low") is not None and number(row, "high") is not None])
+    scale = Scale.of(
+        [number(row, "value") for row in [*sound, logged]],
+        [row["high"] - row["low"] for row in readable if number(row, "low") is not None and number(row, "high") is not None],
+    )
     within = charts.around([v for row in [*readable, logged] for key in ("value", "low", "high") if (v := number(row, key)) is not None])
     marks = charts.ticks(*within, 5)
     line = [(logged["value"], "pracline")] if number(logged, "value") is not None else []
@@ -278,7 +318,14 @@ def estimates_part(folder: Folder, name: str, several: bool) -> dict | None:
         made.append({"policy": called(row["policy"]), "name": called(row["name"], 30), "note": notes, "drawn": drawn, "dim": bool(thin or refused), "worth": worth,
                      "value": None if refused else value, "text": "refused" if refused else scale.bare(value), "ci": "" if refused or low is None else scale.span(low, high)})  # fmt: skip
     above = sum(number(row, "low") is not None and number(logged, "value") is not None and row["low"] > logged["value"] for row in readable)
-    title = "Every estimate was refused" if not sound else f"{capitalised(spelled(above))} of {spelled(len(readable))} readable estimates {'lies' if above == 1 else 'lie'} above what was logged" if line else "Estimates by the log"  # fmt: skip
+    lie = f"readable estimate{'s lie' if above != 1 else ' lies'} above what was logged"
+    title = (
+        "Every estimate was refused"
+        if not sound
+        else f"{capitalised(spelled(above))} of {spelled(len(readable))} {lie}"
+        if line
+        else "Estimates by the log"
+    )
     return {
         "heading": name if several else "", "rows": made, "axis": charts.axis_row(marks, within, charts.say_ticks(marks, scale.factor)), "title": title, "scale": scale,
         "source": called(found.get("source") or "a log", 120), "level": level, "logged": scale.level(logged["value"]) if line else None,
@@ -309,7 +356,13 @@ def training_part(folder: Folder, name: str, several: bool) -> dict | None:
         (named(f"{metric} ({stage})" if len(stages) > 1 else metric, 50), *(f(sorted(line[-1][1] for line in runs.values())) for f in (statistics.median, min, max)))
         for (stage, metric), runs in curves.items()
     ]  # fmt: skip
-    return {"heading": name if several else "", "minis": minis, "more": max(len(curves) - MOST_METRICS, 0), "rows": rows, "runs": len({run for runs in curves.values() for run in runs})}
+    return {
+        "heading": name if several else "",
+        "minis": minis,
+        "more": max(len(curves) - MOST_METRICS, 0),
+        "rows": rows,
+        "runs": len({run for runs in curves.values() for run in runs}),
+    }
 
 
 def metric_mini(lines: Sequence[list[tuple[Number, Number]]], name: str) -> Markup:
@@ -329,5 +382,3 @@ def thinned(line: list[tuple[Number, Number]]) -> list[tuple[Number, Number]]:
     """Every n-th point, and the last one."""
     every = math.ceil(len(line) / POINTS)
     return [*line[:-1:every], line[-1]]
-
-

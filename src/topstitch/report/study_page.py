@@ -46,7 +46,9 @@ def read_study(path: str | os.PathLike) -> dict:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadFile(f"{path} does not hold the results of a study, or is damaged ({type(error).__name__}: {error}).") from None
     if layout != VERSION:
-        raise BadFile(f"{path} has layout {layout!r}, and this version reads {VERSION}: make the page with topstitch {study.get('topstitch')}.")
+        raise BadFile(
+            f"{path} has layout {layout!r}, and this version reads {VERSION}: make the page with topstitch {study.get('topstitch')}."
+        )
     if not sound:
         raise BadFile(f"{path} is damaged: its verdict or its chain of {len(LINKS)} links is not one of a study.")
     return study
@@ -74,7 +76,7 @@ def study_page(study: Mapping[str, Any]) -> str:
         verdicts=words.VERDICTS.values(),
         terms=terms,
         scale=terms.scale,
-        chain=[(link["id"], capitalised(link["id"]), said(link["number"], 40), said(link["detail"], 60), SEVERITY[link["state"]]) for link in study["chain"]],
+        chain=[(one["id"], capitalised(one["id"]), said(one["number"], 40), said(one["detail"], 60), SEVERITY[one["state"]]) for one in study["chain"]],
         chain_title=words.chain_title(states),
         chain_lead=words.chain_lead(states),
         order={id: i for i, (id, _, _) in enumerate(after, len(LINKS) + 1)},
@@ -87,7 +89,7 @@ def study_page(study: Mapping[str, Any]) -> str:
         estimates=study["estimates"] and estimates_part(study, terms, names),
         choice=choice_part(study, terms, names),
         changes=study["changes"] and changes_part(study["changes"], terms),
-        limits=[(told(limit["text"], 800), bool(limit.get("tested"))) for limit in sorted(study["limits"] or (), key=lambda x: bool(x.get("tested")))],
+        limits=[(told(one["text"], 800), bool(one.get("tested"))) for one in study["limits"] or ()],
         reproduce=reproduce and reproduce_part(reproduce),
         glossary=words.glossary(study, terms),
     )  # fmt: skip
@@ -106,7 +108,8 @@ def verdict_part(study: Mapping[str, Any], terms: Terms) -> dict:
     quantity = f"Change in {terms.value}" + (f", {scale.steps}" if scale.steps else "") + f", with {pct(terms.level, 0)}\u00a0% intervals"
     return {
         "before": before, "number": number, "after": rest, "title": words.verdict_title(gain, control, net, terms, verdict["word"]),
-        "gains": gains_part(verdict, terms) if gain else None, "quantity": f"{quantity}; {terms.of_episodes(n)} the policy has never seen" if n else quantity,
+        "gains": gains_part(verdict, terms) if gain else None,
+        "quantity": f"{quantity}; {terms.of_episodes(n)} the policy has never seen" if n else quantity,
         "facts": words.facts(verdict, (study["changes"] or {}).get("same"), terms),
     }  # fmt: skip
 
@@ -138,10 +141,16 @@ def gains_part(verdict: Mapping[str, Any], terms: Terms) -> dict:
 def reproduce_part(reproduce: Mapping[str, Any]) -> dict:
     commands = reproduce.get("commands") or ([{"what": "", "command": reproduce["command"]}] if reproduce.get("command") else [])
     say = lambda v: short(v, 6) if isinstance(v, float) else called(v, 160)
-    shown = lambda part: [(key, v) for key, v in (reproduce.get(part) or {}).items() if v is not None and not isinstance(v, Mapping) and len(str(v)) < 80]
+    shown = lambda part: [
+        (key, v) for key, v in (reproduce.get(part) or {}).items() if v is not None and not isinstance(v, Mapping) and len(str(v)) < 80
+    ]
     pairs = lambda part: ", ".join(f"{called(key, 40)}\u00a0{say(value)}" for key, value in shown(part))
     code = Markup("<code>{}</code>")
-    rows = [(capitalised(called(key, 40)), code.format(called(value, 80))) for key, value in (reproduce.get("fingerprints") or {}).items() if value]
+    rows = [
+        (capitalised(called(key, 40)), code.format(called(value, 80)))
+        for key, value in (reproduce.get("fingerprints") or {}).items()
+        if value
+    ]
     rows += [(capitalised(part), text) for part in ("seeds", "settings", "versions") if (text := pairs(part))]
     rows += [("Took", f"{count(round(reproduce['seconds']))} seconds")] if reproduce.get("seconds") is not None else []
     rows += [("Finished", called(reproduce["finished"]))] if reproduce.get("finished") else []

@@ -255,7 +255,11 @@ def chain_title(states: Mapping[str, str]) -> str:
 
 def chain_lead(states: Mapping[str, str]) -> str:
     weak = sum(state in ("warn", "caps", "critical") for link, state in states.items() if link != "choice")
-    held = "All of the first six are in order." if not weak else f"Of the first six, {spelled(weak)} {'has' if weak == 1 else 'have'} a weakness."
+    held = (
+        "All of the first six are in order."
+        if not weak
+        else f"Of the first six, {spelled(weak)} {'has' if weak == 1 else 'have'} a weakness."
+    )
     return f"Seven links lead from the table to the verdict. Each has its own section; the mark says how it held. {held}"
 
 
@@ -320,7 +324,8 @@ def coverage_lead(verdict: Mapping[str, Any], coverage: Mapping[str, Any], terms
     if n is None or worth is None:
         return f"{start} How much these say about the learned policy is not known, as nothing could be weighted."
     if worth < FEW:
-        how = f"They say too little: {terms.of_episodes(n)} are worth {count(worth)}, and averages of so few follow the luck of single {terms.episodes}."
+        luck = f"averages of so few follow the luck of single {terms.episodes}"
+        how = f"They say too little: {terms.of_episodes(n)} are worth {count(worth)}, and {luck}."
     elif worth < 0.2 * n:
         how = f"They say something: {terms.of_episodes(n)} are worth {count(worth)} for it, because its {terms.steps} often differ from those logged."
     else:
@@ -365,7 +370,7 @@ def weights_text(chosen: Mapping[str, Any], terms: Terms) -> str:
 
 def practice_lead(practice: Mapping[str, Any], terms: Terms) -> str:
     if practice.get("recorded"):
-        start = f"Every weight divides by the probability of the action that was taken. Those probabilities are recorded in the log, for every {terms.step}."
+        start = "Every weight divides by the probability of the action that was taken. Those probabilities are recorded in the log."
         return f"{start} The model below is needed only to make the negative control, a copy of practice."
     start = (
         "Every weight divides by the probability of the action that was taken. Those probabilities were not recorded, so they are estimated"
@@ -393,7 +398,8 @@ def policies_lead(runs: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[st
     candidates = {run["id"] for run in runs if run["role"] == "candidate"}
     ways, broken = sum(bool(set(group["ids"]) & candidates) for group in groups), sum(run.get("fault") is not None for run in runs)
     n, of = len(candidates), f" by {spelled(ways)} method{'s' if ways > 1 else ''}" if ways else ""
-    made = f"{capitalised(spelled(n))} candidate{'s were' if n != 1 else ' was'} learned{of}; runs of a method differ in their seed or in one setting."
+    were = "candidate was" if n == 1 else "candidates were"
+    made = f"{capitalised(spelled(n))} {were} learned{of}; runs of a method differ in their seed or in one setting."
     fault = f" {capitalised(spelled(broken))} of {len(runs)} runs broke off, and {'is' if broken == 1 else 'are'} marked." if broken else ""
     return f"{made}{fault} An algorithm’s own opinion of its policy is never used as evidence on this page."
 
@@ -432,13 +438,16 @@ def fell(values: Sequence[Number | None]) -> bool | None:
     return found[-1] < (max(found) + min(found)) / 2 and found.index(max(found)) < len(found) - 1
 
 
-def estimates_lead(control: Ends | None, margin: Number | None, n: int | None, terms: Terms) -> str:
+def estimates_lead(control: Ends | None, margin: Number | None, n: int | None, terms: Terms, share: Number | None = None) -> str:
+    """`share`: of decisions in which the control follows the copy of practice; else practice goes on."""
     of = f" of {terms.of_episodes(n)} that took no part in learning or choosing" if n else ""
     start = f"Estimated {terms.value}{of}. The row of the negative control is a copy of practice: it must come out where practice does."
+    if share is not None and share < 1:
+        start += f" It is followed in {pct(share, 0)}\u00a0% of the {terms.steps}; in the others practice goes on."
     if control is None:
         return start
     if control.zero:
-        return f"{start} It does, within its interval: {terms.gain(control)}."
+        return f"{start} It comes out there, within its interval: {terms.gain(control)}."
     size = terms.scale.diff(abs(control.value), sign=False)
     if margin and abs(control.value) <= margin / 2:
         return (
@@ -476,7 +485,8 @@ def forest_title(rows: Sequence[Row], terms: Terms) -> str:
     judged = [row for row in known if row.net is not None]
     better, worse = sum(row.net.low > 0 for row in judged), sum(row.net.high < 0 for row in judged)
     if better:
-        return f"{capitalised(spelled(better))} of {spelled(len(judged))} policies {'does' if better == 1 else 'do'} better than a copy of practice, by this estimate"
+        which = f"{capitalised(spelled(better))} of {spelled(len(judged))} policies"
+        return f"{which} {'does' if better == 1 else 'do'} better than a copy of practice, by this estimate"
     if worse == len(judged) and judged:
         return "Every policy does worse than a copy of practice, by this estimate"
     return "No policy stands out from a copy of practice"
@@ -499,7 +509,8 @@ def others_title(values: Sequence[Ends], exact: Number | None, terms: Terms) -> 
         return f"{side}; {spelled(held) if held < n else 'all'} of the intervals hold{'s' if held == 1 else ''} the truth"
     spread = max(v.value for v in values) - min(v.value for v in values)
     meet = max(v.low for v in values) <= min(v.high for v in values)
-    return f"{capitalised(spelled(n))} methods lie within {terms.scale.diff(spread, sign=False)} of one another{'' if meet else ', and their intervals do not all meet'}"
+    apart = "" if meet else ", and their intervals do not all meet"
+    return f"{capitalised(spelled(n))} methods lie within {terms.scale.diff(spread, sign=False)} of one another{apart}"
 
 
 def choice_lead(choice: Mapping[str, Any], n: int | None, terms: Terms) -> str:
@@ -604,7 +615,8 @@ def tree_title(fidelity: Number | None, constant: Number | None) -> str:
 def tree_text(fidelity: Number | None, constant: Number | None) -> str:
     if fidelity is None or constant is None:
         return ""
-    start = f"The tree agrees with the policy on {pct(fidelity, 0)}\u00a0% of decisions; always giving its commonest answer agrees on {pct(constant, 0)}\u00a0%."
+    agrees = f"The tree agrees with the policy on {pct(fidelity, 0)}\u00a0% of decisions"
+    start = f"{agrees}; always giving its commonest answer agrees on {pct(constant, 0)}\u00a0%."
     if tree_title(fidelity, constant) == "No short rule describes it":
         return f"{start} So it explains nothing about where actions change, and should not be taught as a rule."
     return f"{start} The difference is what it explains; it is a summary, and not the policy."
@@ -612,7 +624,9 @@ def tree_text(fidelity: Number | None, constant: Number | None) -> str:
 
 def errors_text(errors: Mapping[str, Number] | None) -> str:
     """How often the words of the rule may be wrong."""
-    parts = [f"{VERDICTS[word].lower()} {pct(errors[word], 0)}\u00a0%" for word in VERDICTS if errors.get(word) is not None] if errors else []
+    parts = (
+        [f"{VERDICTS[word].lower()} {pct(errors[word], 0)}\u00a0%" for word in VERDICTS if errors.get(word) is not None] if errors else []
+    )
     return f"The rule is built so that its words are wrong no more often than this: {listed(parts)}." if parts else ""
 
 
@@ -641,14 +655,16 @@ def glossary(study: Mapping[str, Any], terms: Terms) -> list[tuple[str, str]]:
     if study["estimates"]:
         found |= {
             "Bootstrap": f"Redrawing the {terms.episodes} with replacement, many times, to see how much an estimate varies.",
-            "Doubly robust": "An estimate from a model of outcomes, corrected by weighted residuals. Weighted: the weights sum to one at each step (Thomas and Brunskill 2016).",
+            "Doubly robust": "A model of outcomes, corrected by weighted residuals. Weighted: weights sum to one at each step (Thomas and Brunskill 2016).",
             "Negative control": "A comparison known to have no effect, run to expose the errors of the method.",
             "Off-policy evaluation": "Estimating how a policy would do from data gathered under another.",
         }
     if study["coverage"]:
         found["Effective sample size"] = f"How many equally weighted {terms.episodes} the weighted ones are worth: (Σw)² / Σw² (Kish)."
         found["Importance weight"] = f"How much more likely the learned policy is than practice to act as in {an(terms.episode)}."
-        found["Tail index k"] = "The shape of a generalised Pareto distribution fitted to the largest weights (PSIS). Below 0.5 good, above 0.7 unreliable."
+        found["Tail index k"] = (
+            "The shape of a generalised Pareto distribution fitted to the largest weights (PSIS). Below 0.5 good, above 0.7 unreliable."
+        )
     if study["practice"] and not study["practice"].get("recorded"):
         found["Propensity"] = "The probability with which practice takes an action. Estimated here, as the log does not record it."
     if study["changes"] and study["changes"].get("tree"):
