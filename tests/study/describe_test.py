@@ -15,7 +15,7 @@ from topstitch.ope import diagnostics, fit_behaviour
 from topstitch.ope.table import of
 from topstitch.study import numbered as tables
 from topstitch.study import practice as practices
-from topstitch.study.describe import BARS, describe, distinct, histogram, summary
+from topstitch.study.describe import BARS, commonest, describe, distinct, histogram, summary
 from topstitch.study.numbered import Groups, numbered, pooled, simple
 from topstitch.study.practice import LONGEST, effective, horizons, part, practice, reach
 from topstitch.study.stitching import LEAST, imitated, stitching, tenth, world
@@ -99,6 +99,22 @@ def test_a_histogram_hides_nothing():
     assert found["above"] == (x > found["edges"][-1]).sum() >= 1
     even = histogram(np.linspace(0, 1, 1000))
     assert (even["below"], even["above"], even["edges"][0], even["edges"][-1]) == (0, 0, 0, 1)
+
+
+def test_intervals_of_whole_numbers_hold_equally_many():
+    x = np.random.default_rng(0).integers(0, 100, 5000)
+    found = histogram(x)
+    wide = np.diff(found["edges"])
+    assert set(wide) == {5} and found["edges"][0] == -0.5 and (found["below"], found["above"]) == (0, 0)
+    assert found["counts"] == [((x > a) & (x < b)).sum() for a, b in zip(found["edges"], found["edges"][1:])]
+
+
+def test_the_commonest_members():
+    assert commonest(np.array([1, 0, 5, 2]), "abcd") == {
+        "seen": 3, "half": 1, "members": [{"name": "c", "count": 5}, {"name": "d", "count": 2}, {"name": "a", "count": 1}], "others": 0,
+    }  # fmt: skip
+    many = commonest(np.full(120, 2), range(120))
+    assert (many["half"], len(many["members"]), many["others"]) == (60, 50, 140)
 
 
 def test_a_constant_column_has_a_summary():
@@ -209,9 +225,15 @@ def test_recorded_probabilities_are_used_and_checked(log):
 def test_effective_episodes_equal_those_of_the_diagnostics(log):
     found = practice(log, None, 0)
     said = reach(found)
-    p, mu = found.numbers, np.exp(log.log_prob.astype(float))
-    assert said["steps"] == horizons(int(log.lengths.max())) and said["alive"][0] == 800 and p["recorded"]
-    for name, nu in (("random", np.full(log.steps, 1 / 3)), ("usual", np.exp(found.toward["usual"]))):
+    mu, fitted = np.exp(log.log_prob.astype(float)), fit_behaviour(log).probs
+    rows, in_play = np.arange(log.steps), fitted >= 0.01
+    assert said["steps"] == horizons(int(log.lengths.max())) and said["alive"][0] == 800 and said["recorded"]
+    random = in_play[rows, log.action] / in_play.sum(axis=1)
+    for name, nu in (("random", random), ("usual", fitted.argmax(axis=1) == log.action)):
+        ratio = nu / mu
+        each = [(ratio[a:b] - ratio.mean()).sum() for a, b in zip(log.starts, log.stops)]
+        assert said["toward"][name]["mean"] == pytest.approx(ratio.mean())
+        assert said["toward"][name]["error"] == pytest.approx(math.sqrt(sum(x**2 for x in each)) / log.steps)
         for share, row in zip(said["shares"], said["toward"][name]["effective"]):
             target = (1 - share) * mu + share * nu
             ends = np.zeros(log.steps, bool)
@@ -245,7 +267,7 @@ def test_a_uniform_logger_can_be_asked_about_anything():
 def test_how_far_is_the_last_share_with_enough(log):
     found = practice(log, None, 0)
     said = reach(found)["toward"]["random"]["furthest"]
-    ratio = np.exp(-np.log(3) - found.log_prob)
+    ratio = np.exp(found.toward["random"] - found.log_prob)
     worth = lambda share: effective(np.array([np.log(1 - share + share * ratio[a:b]).sum() for a, b in zip(log.starts, log.stops)]))
     for need in (10, 100):
         assert worth(said[str(need)]) >= need
@@ -339,6 +361,17 @@ def test_stitching_in_closed_form():
     assert found["logged"]["best_tenth"] == 1 and found["logged"]["worst_tenth"] == 0
     assert found["imitation"]["value"] == pytest.approx(1)  # of the crossing; before it, what was done
     assert all(0.8 < gain < 1 for gain in found["thresholds"][0]["held_out"])
+
+
+def test_worlds_are_solved_until_practice_has_ended():
+    """Every episode has six steps, but the state does not tell how many are left: in the world of the log each step ends with probability 1/6."""
+    ends = np.arange(600) % 6 == 5
+    log = Episodes.of(np.zeros(600, int), np.zeros(600, int), ends, ends, states=1)
+    found = stitching(table_of(log), log)
+    steps = math.ceil(math.log(0.01) / math.log(5 / 6))
+    assert found["horizon"] == steps and found["practice"] == pytest.approx(1 - (5 / 6) ** steps)
+    cut = dataclasses.replace(log, terminal=ends & (np.arange(600) > 5))  # the first episode is cut off: six steps may be a limit of time
+    assert stitching(table_of(cut), cut)["horizon"] == 6
 
 
 def test_luck_is_found_out():

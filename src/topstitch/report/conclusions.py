@@ -103,7 +103,9 @@ def said(code: str, allowed: bool, yes: str, no: str, **numbers) -> Said:
 
 def mean(d: Numbers, nouns: Nouns) -> Said:
     returns, n, say = d["episodes"]["returns"], d["episodes"]["count"], scale(d)
-    half = 1.96 * returns["sd"] / math.sqrt(max(n - 1, 1))
+    if n < 2:
+        return said("mean", False, "", f"What practice earns is not known: there is only one {nouns.episode}, which earned {say.level(returns['mean'])}.", mean=returns["mean"], episodes=n)  # fmt: skip
+    half = 1.96 * returns["sd"] / math.sqrt(n - 1)
     interval = say.span(returns["mean"] - half, returns["mean"] + half)
     found = f"{say.level(returns['mean'])} on average (95{GAP}% interval {interval}), by {some(n, nouns.episode, nouns.episodes)}"
     return said("mean", n >= EPISODES, f"What practice earns is known: {found}.",
@@ -136,7 +138,7 @@ def recorded(d: Numbers, nouns: Nouns) -> Said:
             return said("recorded", False, "", f"How decisions were made was not recorded, and cannot be estimated: {found['refused']}")
         better = math.exp(found["score"] - found["score_blind"])
         return said("recorded", False, "", "Weights cannot be exact: probabilities were not recorded. The model of practice finds "
-                    f"{nouns.steps} that it has not seen {num(better, 2)} times as likely as their overall shares do.",
+                    f"{nouns.steps} that it has not seen {num(better, 2) if better < 100 else short(better, 2)} times as likely as their overall shares do.",
                     score=found["score"], blind=found["score_blind"])  # fmt: skip
     check = found.get("inverse")
     if check is None:
@@ -181,9 +183,12 @@ def near(d: Numbers, nouns: Nouns) -> Said | None:
     if d["reach"] is None:
         return None
     share, n = answer(d).share, some(d["reach"]["episodes"], nouns.episode, nouns.episodes)
+    if d["reach"]["episodes"] < READ:
+        return said("near", False, "", f"Policies that depart from practice cannot be judged: {n} are fewer than {READ} to begin with.", episodes=d["reach"]["episodes"])  # fmt: skip
+    until = f"are worth {READ} only up to {pct(share, 0)}{GAP}%" if share else f"are worth fewer than {READ} already at 1{GAP}%"
     return said("near", share >= NEAR,
                 f"Policies that depart from practice in up to {pct(share, 0)}{GAP}% of the {nouns.steps} can be judged: {n} are then still worth {READ}.",
-                f"Policies that depart from practice in {pct(NEAR, 0)}{GAP}% of the {nouns.steps} cannot be judged: {n} are worth {READ} only up to {pct(share, 0)}{GAP}%.",
+                f"Policies that depart from practice in {pct(NEAR, 0)}{GAP}% of the {nouns.steps} cannot be judged: {n} {until}.",
                 share=share, episodes=d["reach"]["episodes"])  # fmt: skip
 
 
@@ -200,8 +205,8 @@ def free(d: Numbers, nouns: Nouns) -> Said | None:
             "free", False, "", f"{no}{pct(lost, 0)}{GAP}% of what one that acts at random would do was never done there.", lost=lost
         )
     after = "" if short_of is None else some(short_of, nouns.step, nouns.steps)
-    return said("free", short_of is None, f"Policies that owe nothing to practice can be judged: for one that acts at random, {n} are worth {num(min(worth), 0)}.",
-                f"{no}for one that acts at random, {n} are worth fewer than {REFUSED} after {after}.", effective=min(worth), steps=short_of)  # fmt: skip
+    return said("free", short_of is None, f"Policies that owe nothing to practice can be judged: for one that acts at random, {n} are worth {num(worth[-1], 0)}.",
+                f"{no}for one that acts at random, {n} are worth fewer than {REFUSED} after {after}.", effective=worth[-1], steps=short_of)  # fmt: skip
 
 
 def supported(d: Numbers, nouns: Nouns) -> Said | None:
@@ -217,18 +222,23 @@ def supported(d: Numbers, nouns: Nouns) -> Said | None:
 # what could be gained --------------------------------------------------------------------------------------------------------
 
 
+def believable(d: Numbers) -> bool:
+    """Whether the world of the log puts practice where the episodes were."""
+    found, logged = d["stitching"], d["stitching"]["logged"]
+    return abs(found["practice"] - logged["mean"]) <= MISFIT * (logged["best_tenth"] - logged["worst_tenth"])
+
+
 def faithful(d: Numbers, nouns: Nouns) -> Said:
     found, say = d["stitching"], scale(d)
     logged = found["logged"]
     values = f"it puts practice at {say.level(found['practice'])}, where the {nouns.episodes} earned {say.level(logged['mean'])}"
-    right = abs(found["practice"] - logged["mean"]) <= MISFIT * (logged["best_tenth"] - logged["worst_tenth"])
-    return said("faithful", right, f"The world made of the log can be reasoned with: {values}.",
-                f"The world made of the log cannot be trusted: {values}.", world=found["practice"], logged=logged["mean"])  # fmt: skip
+    return said("faithful", believable(d), f"The world made of the log can be reasoned with: {values}.",
+                f"The world made of the log cannot be trusted, nor any gain that it promises: {values}.", world=found["practice"], logged=logged["mean"])  # fmt: skip
 
 
 def gain(d: Numbers, nouns: Nouns) -> Said | None:
     row, say = chosen(d), scale(d)
-    if row["held_out"] is None:
+    if row["held_out"] is None or not believable(d):
         return None
     halves = (
         f"{listed(say.diff(x) for x in row['held_out'])} over practice, each in the half of the {nouns.episodes} that it was not found in"
@@ -240,7 +250,7 @@ def gain(d: Numbers, nouns: Nouns) -> Said | None:
 
 def lucky(d: Numbers, nouns: Nouns) -> Said | None:
     row, say = chosen(d), scale(d)
-    if row["held_out"] is None or row["believed"] <= 0:
+    if row["held_out"] is None or row["believed"] <= 0 or not believable(d):
         return None
     left = sum(row["held_out"]) / 2
     both = f"{say.diff(row['believed'])} in the {nouns.episodes} that it was found in, {say.diff(left)} in others"
@@ -250,7 +260,7 @@ def lucky(d: Numbers, nouns: Nouns) -> Said | None:
 
 def stitched(d: Numbers, nouns: Nouns) -> Said | None:
     row, say, copied = chosen(d), scale(d), d["stitching"]["imitation"]["held_out"]
-    if copied is None:
+    if copied is None or not believable(d):
         return None
     left, imitation = sum(row["held_out"]) / 2, sum(copied) / 2
     both = f"{say.diff(left)} over practice against {say.diff(imitation)}"

@@ -11,8 +11,8 @@ from typing import Any
 from markupsafe import Markup
 
 from . import charts
-from .conclusions import READ, Answer, Nouns, answer, chosen, conclusions, scale
-from .kit import GAP, Scale, called, count, listed, num, page, pct, short, some
+from .conclusions import READ, Answer, Nouns, answer, believable, chosen, conclusions, scale
+from .kit import GAP, Scale, called, capitalised, count, listed, num, page, pct, short, some
 
 Numbers = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ ANSWERS = {
     "practice": "It can describe practice only.",
     "unweighed": "It cannot weigh other policies.",
 }
-TOWARD = {"random": "something at random", "usual": "what practice does most often"}
+TOWARD = {"random": "Acting at random", "usual": "Doing what is commonest", "firmer": "Acting with half the spread"}
 SHOWN, WIDEST = 12, 10
 "Bars of a picture; columns of a table of counts that fits beside the text."
 
@@ -67,7 +67,7 @@ def opening(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
         "word": ANSWERS[found.code],
         "sentence": sentence(d, found, nouns, say),
         "facts": [
-            (some(episodes["count"], nouns.episode, nouns.episodes), f"with {some(episodes['steps'], nouns.step, nouns.steps)}; {count(episodes['truncated'])} of them are cut off by the record."),
+            (some(episodes["count"], nouns.episode, nouns.episodes), f"with {some(episodes['steps'], nouns.step, nouns.steps)}; {count(episodes['truncated']) if episodes['truncated'] else 'none'} of them cut off by the record."),
             (say.level(returns["mean"]), f"What practice earns in {article(nouns.episode)} {nouns.episode}, on average."),
             third,
         ],
@@ -79,11 +79,11 @@ def sentence(d: Numbers, found: Answer, nouns: Nouns, say: Scale) -> str:
     first = {
         "bold": f"Even a policy that departs from practice at every {nouns.step} can be judged: {n} are then still worth {READ} or more",
         "near": f"A policy may depart from practice in up to {pct(found.share, 0)}{GAP}% of the {nouns.steps} before {n} are worth fewer than {READ}",
-        "practice": f"A policy that departs from practice in more than {pct(found.share, 0)}{GAP}% of the {nouns.steps} leaves fewer than {READ} of {n} to judge it by",
-        "unweighed": f"How {nouns.steps} were made was not recorded and cannot be estimated, so {nouns.episodes} cannot be weighed for another policy",
+        "practice": f"A policy that departs from practice in {'more than ' + pct(found.share, 0) if found.share else 'as little as 1'}{GAP}% of the {nouns.steps} leaves fewer than {READ} of {n} to judge it by",
+        "unweighed": f"{capitalised(nouns.episodes)} cannot be weighed for another policy: {(d['practice']['refused'] or '').rstrip('.')}",
     }[found.code]  # fmt: skip
     row = chosen(d)
-    if row["held_out"] is None:
+    if row["held_out"] is None or not believable(d):
         return first + "."
     left = sum(row["held_out"]) / 2
     seems = "seems to gain" if d["stitching"]["exact"] else "seems to gain, at most,"
@@ -113,28 +113,28 @@ def logged(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
                                f"Histogram of {nouns.steps} in the {nouns.episode}: median {whole(lengths['median'])}, {middle}."),
         },
         "returns": spread_of(returns, "return", nouns, say),
-        "rewards": spread_of(d["rewards"], "reward", Nouns(nouns.step, nouns.steps, nouns.step, nouns.steps), Scale.of([d["rewards"]["low"], d["rewards"]["high"]], [d["rewards"]["sd"]])),
+        "rewards": None if one or d["rewards"]["last"] > 0.999 or d["rewards"]["low"] == d["rewards"]["high"] else spread_of(d["rewards"], "reward", Nouns(nouns.step, nouns.steps, nouns.step, nouns.steps), Scale.of([d["rewards"]["low"], d["rewards"]["high"]], [d["rewards"]["sd"]])),
         "one": one,
     }  # fmt: skip
 
 
 def spread_of(x: Numbers, what: str, nouns: Nouns, say: Scale) -> dict[str, Any]:
     """How one quantity is spread over episodes or decisions."""
-    values = x["histogram"].get("values")
+    values, write = x["histogram"].get("values"), say.level if say.share else short
     if x["low"] == x["high"]:
-        title = f"Every {nouns.episode} has the {what} {say.level(x['low'])}"
+        title = f"Every {nouns.episode} has the {what} {short(x['low'])}"
     elif values is not None and len(values) == 2:
         share = x["histogram"]["counts"][1] / sum(x["histogram"]["counts"])
-        title = f"{pct(share)}{GAP}% of the {nouns.episodes} have the {what} {say.level(values[1])}, all others {say.level(values[0])}"
+        title = f"{pct(share)}{GAP}% of the {nouns.episodes} have the {what} {short(values[1])}, all others {short(values[0])}"
     elif x["q25"] == x["q75"]:
-        title = f"More than half of the {nouns.episodes} have the {what} {say.level(x['median'])}"
+        title = f"More than half of the {nouns.episodes} have the {what} {write(x['median'])}"
     else:
-        title = f"Half of the {nouns.episodes} have a {what} between {say.bare(x['q25'])} and {say.level(x['q75'])}"
+        title = f"Half of the {nouns.episodes} have a {what} between {write(x['q25'])} and {write(x['q75'])}"
     unit = f", {say.label}" if say.label else ""
     label = f"Histogram of the {what}: mean {say.level(x['mean'])}, from {say.level(x['low'])} to {say.level(x['high'])}."
     return {
         "title": title,
-        "small": f"Number of {nouns.episodes} by {what}{unit}; mean {say.bare(x['mean'])}{beyond(x['histogram'])}",
+        "small": f"Number of {nouns.episodes} by {what}{unit if values is None else ''}; mean {say.level(x['mean'])}{beyond(x['histogram'])}",
         "picture": picture(
             x["histogram"], f"{what} of the {nouns.episode}{unit}", say.bare, (x["mean"], f"mean {say.bare(x['mean'])}"), label
         ),
@@ -160,7 +160,7 @@ def picture(histogram: Numbers, xlabel: str, say, mark: tuple[float, str], label
             filled[int(v) - first] = n
         edges = [first - 0.5 + i for i in range(len(filled) + 1)]
         return charts.histogram(edges, filled, label=label, xlabel=xlabel, say=say, mark=mark)
-    return bars([say(v) for v in values], counts, xlabel, label)
+    return bars([short(v) for v in values], counts, xlabel, label)
 
 
 def bars(names: Sequence[str], counts: Sequence[int], xlabel: str, label: str, width: int = 320, height: int = 190) -> Markup:
@@ -190,7 +190,7 @@ def columns(d: Numbers, nouns: Nouns) -> dict[str, Any]:
         "seen": [column(each) for each in seen.get("columns", ())],
         "done": [column(each) for each in done.get("columns", ())],
         "states": members(seen, nouns, "state") if seen["kind"] == "states" else None,
-        "choices": [members(done, nouns, "action")] if done["kind"] == "choice" else [members(each, nouns, each["name"]) for each in done.get("parts", ())],
+        "choices": [members(done, nouns, "action")] if done["kind"] == "choice" else [members(each, nouns, f"member of {called(each['name'], 24)}") for each in done.get("parts", ())],
         "grid": grid(done["grid"], nouns) if "grid" in done else None,
     }  # fmt: skip
 
@@ -224,9 +224,10 @@ def members(x: Numbers, nouns: Nouns, what: str) -> dict[str, Any]:
     top = first["count"] / total
     within = (0.0, top * 1.02)
     marks = charts.ticks(0, within[1], 4)
-    row = lambda each: (called(each["name"], 24), charts.bar_row(each["count"] / total, within, grid=marks, label=f"{what} {called(each['name'])}: {count(each['count'])} {nouns.steps}, {pct(each['count'] / total)} %"), pct(each["count"] / total))  # fmt: skip
+    digits = 1 if top >= 0.01 else 2
+    row = lambda each: (called(each["name"], 24), charts.bar_row(each["count"] / total, within, grid=marks, label=f"{what} {called(each['name'])}: {count(each['count'])} {nouns.steps}, {pct(each['count'] / total, digits)} %"), pct(each["count"] / total, digits))  # fmt: skip
     return {
-        "title": f"{pct(top)}{GAP}% of the {nouns.steps} are {what} {called(first['name'], 24)}" if len(x["members"]) > 1 else f"Every {nouns.step} is {what} {called(first['name'], 24)}",
+        "title": f"Half of the {nouns.steps} fall on {count(x['half'])} of {count(x['seen'])} {what}s" if x["seen"] > 4 else f"{pct(top)}{GAP}% of the {nouns.steps} are {what} {called(first['name'], 24)}" if x["seen"] > 1 else f"There is a single {what}, {called(first['name'], 24)}",
         "small": f"Share of {nouns.steps}, %" + (f"; the commonest {len(shown)} of {count(x['seen'])} that occur" if rest > 0 else ""),
         "rows": [row(each) for each in shown],
         "axis": charts.axis_row(marks, within, charts.say_ticks(marks, 100)),
@@ -275,7 +276,7 @@ def coverage(d: Numbers, nouns: Nouns) -> dict[str, Any]:
     names = [group(each) for each in x["counts"]["actions"]]
     wordy = any("centre" in each for each in x["counts"]["actions"])
     heads = [f"group {i + 1}" for i in range(len(names))] if wordy else names
-    states = [group(each) for each in x["counts"]["states"]]
+    states = [group(each) if x["numbered"] else f"cell {i + 1}" for i, each in enumerate(x["counts"]["states"])]
     shares = [[n / each["visits"] for n in row] for row, each in zip(x["counts"]["rows"], x["counts"]["states"])]
     return {
         "state": state,
@@ -284,10 +285,10 @@ def coverage(d: Numbers, nouns: Nouns) -> dict[str, Any]:
         "rows": rows,
         "axis": charts.axis_row(marks, within, charts.say_ticks(marks, 100)),
         "table": charts.heat(states, heads, shares, lambda v: pct(v, 0) if v >= 0.005 else "<1" if v else "", top=1.0, corner=state, caption=f"Share of {nouns.steps} by action, in percent, in the {len(states)} commonest {state}s"),
-        "table_title": f"In the commonest {state}, {heads[max(range(len(heads)), key=shares[0].__getitem__)]} is done most: {pct(max(shares[0]), 0)}{GAP}% of the time",
+        "table_title": f"In the commonest {state}, {'' if wordy else 'action '}{heads[max(range(len(heads)), key=shares[0].__getitem__)]} is done most: {pct(max(shares[0]), 0)}{GAP}% of the time",
         "table_small": f"Share of the {nouns.steps} in that {state} with each action, %; the {len(states)} commonest of {count(x['seen'])} {state}s" + (f" and {len(heads)} of {count(x['actions'])} actions" if len(heads) < x["actions"] else ""),
         "wide": len(heads) > WIDEST,
-        "groups": list(zip(heads, names)) if wordy else None,
+        "groups": [*(zip(states, map(group, x["counts"]["states"])) if not x["numbered"] else ()), *(zip(heads, names) if wordy else ())],
     }  # fmt: skip
 
 
@@ -299,7 +300,13 @@ def practice(d: Numbers, nouns: Nouns) -> dict[str, Any]:
     if x["refused"] is not None:
         return {"refused": x["refused"], "recorded": x["recorded"]}
     choices = d["actions"]["kind"] != "vectors"
-    out = {"refused": None, "recorded": x["recorded"], "choices": choices, "calibration": calibration(x["calibration"], choices, nouns)}
+    out = {
+        "refused": None,
+        "recorded": x["recorded"],
+        "choices": choices,
+        "calibration": calibration(x["calibration"], choices, nouns),
+        "done": None,
+    }
     if choices:
         names = [f"{short(100 * a, 2)} to {short(100 * b, 2)}{GAP}%" for a, b in zip(x["done"]["edges"], x["done"]["edges"][1:])]
         names[0] = f"below {short(100 * x['done']['edges'][1], 2)}{GAP}%"
@@ -361,14 +368,16 @@ def reach(d: Numbers, nouns: Nouns) -> dict[str, Any] | None:
     tables = []
     for name, way in x["toward"].items():
         far = way["furthest"][str(READ)]
-        other = TOWARD[name] if d["actions"]["kind"] != "vectors" or name == "random" else "the same with half its spread"
-        title = (f"Doing {other} in {pct(far, 0)}{GAP}% of the {nouns.steps} still leaves {READ}" if 0 < far < 1 else
-                 f"Doing {other} always still leaves {READ} or more" if far == 1 else f"Doing {other} in 1{GAP}% of the {nouns.steps} already leaves fewer than {READ}")  # fmt: skip
+        doing = TOWARD["firmer" if name == "usual" and d["actions"]["kind"] == "vectors" else name]
+        left = f"leaves {READ} effective {nouns.episodes}"
+        title = (f"{doing} in up to {pct(far, 0)}{GAP}% of the {nouns.steps} {left}" if 0 < far < 1 else f"{doing} always {left} or more" if far else
+                 f"{doing} in 1{GAP}% of the {nouns.steps} leaves fewer than {READ} effective {nouns.episodes}")  # fmt: skip
+        what = f"{doing[:1].lower()}{doing[1:]}"
         tables.append({
             "title": title,
-            "small": f"Effective {nouns.episodes} of {count(x['episodes'])}: rows, the share of {nouns.steps} at which a policy does {other} instead of what practice does; columns, {nouns.steps} into the {nouns.episode}",
+            "small": f"Effective {nouns.episodes}, of {count(x['episodes'])}. Rows: the share of {nouns.steps} that depart from practice, {what}. Columns: {nouns.steps} into the {nouns.episode}",
             "table": charts.heat([f"{pct(share, 0)}{GAP}%" for share in x["shares"]], [count(t) for t in x["steps"]], way["effective"], count, top=float(x["episodes"]),
-                                 caption=f"Effective {nouns.episodes} by share of departures and {nouns.steps} into the {nouns.episode}, toward {other}", corner="share"),
+                                 caption=f"Effective {nouns.episodes} by share of departures and {nouns.steps} into the {nouns.episode}, {what}", corner="share"),
         })  # fmt: skip
     return {"tables": tables}
 
@@ -389,8 +398,8 @@ def gains(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
         ("Best of what was done", f"{x['chosen']} times or more", row["value"], row["held_out"], "acc"),
     ]
     left = lambda held: None if held is None else [x["practice"] + gain for gain in held]
-    values = [value for *_, value, _, _ in points] + [v for *_, held, _ in points for v in left(held) or ()]
-    within = charts.around(values)
+    solved = [(value, held) for _, note, value, held, _ in points if note != "as logged"]
+    within = charts.around([v for v, _ in solved] + [v for _, held in solved for v in left(held) or ()], [logged["mean"]])
     marks = charts.ticks(*within, 5)
     rows = []
     for name, note, value, held, kind in points:
@@ -406,7 +415,9 @@ def gains(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
         rows.append((name, note, drawing, number, "me" if kind == "acc" else ""))
     held = row["held_out"]
     title = "The world of the log cannot be checked: there are too few " + nouns.episodes
-    if held is not None:
+    if not believable(d):
+        title = f"The world of the log is no guide: it puts practice at {say.level(x['practice'])}, and the {nouns.episodes} earned {say.level(logged['mean'])}"
+    elif held is not None:
         mean = sum(held) / 2
         title = f"Of {say.diff(row['believed'])} that seem to be gained, {say.diff(mean)} are left in {nouns.episodes} that the policy was not found in"
     return {
@@ -414,9 +425,24 @@ def gains(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
         "small": f"Mean return{', ' + say.label if say.label else ''}. Dots: as logged or believed. Bars: practice, and what the policy gains over it in the half of the {nouns.episodes} that it was not found in, for both halves. Dashes: practice as logged",
         "rows": rows,
         "axis": charts.axis_row(marks, within, say.bare),
+        "caution": caution(x["thresholds"], say),
         "thresholds": [(each["least"], say.diff(each["believed"]), [say.diff(g) for g in each["held_out"] or ()]) for each in x["thresholds"]],
         "quality": quality(d, nouns, say),
     }  # fmt: skip
+
+
+def caution(thresholds: Sequence[Numbers], say: Scale) -> str:
+    """Which threshold leaves most."""
+    if thresholds[0]["held_out"] is None:
+        return "What caution costs, in belief"
+    best = max(thresholds, key=lambda each: sum(each["held_out"]))
+    if min(best["held_out"]) <= 0:
+        return (
+            "No threshold leaves a gain in both halves"
+            if all(min(each["held_out"]) <= 0 for each in thresholds)
+            else "The threshold that leaves most leaves nothing in one half"
+        )
+    return f"Most is left of what was done {'once' if best['least'] == 1 else some(best['least'], 'time')} or more: {say.diff(sum(best['held_out']) / 2)}"
 
 
 def quality(d: Numbers, nouns: Nouns, say: Scale) -> list[tuple[str, str, str]]:

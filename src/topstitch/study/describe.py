@@ -83,15 +83,22 @@ def summary(x: np.ndarray) -> dict:
 
 
 def histogram(x: np.ndarray) -> dict:
-    """{"values", "counts"} of a few distinct values, else {"edges", "counts", "below", "above"} of equal intervals. Where the range is more than
+    """{"values", "counts"} of a few distinct values, else {"edges", "counts", "below", "above"} of equal intervals, between whole numbers if
+    all values are whole. Where the range is more than
     twice that of the middle 99 %, the intervals cover only these, and `below` and `above` count what lies beyond."""
     values, counts = np.unique(x, return_counts=True)
     if len(values) <= FEW or (len(values) <= 40 and (values == np.round(values)).all()):
         return {"values": values.tolist(), "counts": counts.tolist()}
     low, high = np.quantile(x, [0.005, 0.995])
     if np.ptp(x) <= 2 * (high - low) or low == high:
-        low, high = x.min(), x.max()
-    counts, edges = np.histogram(x, BARS, (low, high))
+        low, high = values[0], values[-1]
+    edges = np.linspace(low, high, BARS + 1)
+    if (values == np.round(values)).all():  # an interval holds as many whole numbers as any other
+        wide = -(-(high - low + 1) // BARS)
+        low = np.floor(low)
+        edges = np.arange(low, high + wide + 1, wide) - 0.5
+        high = edges[-1]
+    counts, _ = np.histogram(x, edges)
     return {"edges": edges.tolist(), "counts": counts.tolist(), "below": int((x < low).sum()), "above": int((x > high).sum())}
 
 
@@ -120,7 +127,8 @@ def observations(log: Episodes, flat: Episodes) -> dict:
     if isinstance(space, Image):
         channels = [summary(log.obs[..., c].reshape(log.steps, -1).mean(axis=1)) for c in range(space.channels)]
         return {"kind": "pictures", "height": space.height, "width": space.width, "peak": space.peak,
-                "columns": [{"name": f"channel {c}, mean of a picture", **each} for c, each in enumerate(channels)][:COLUMNS]}  # fmt: skip
+                "columns": [{"name": f"channel {c}, mean of a picture", **each} for c, each in enumerate(channels)][:COLUMNS],
+                "further": [], "left_out": max(space.channels - COLUMNS, 0)}  # fmt: skip
     return {"kind": "vectors", "size": space.size, **described(flat.obs, log.obs_names)}
 
 
@@ -147,10 +155,12 @@ def actions(log: Episodes) -> dict:
 
 
 def commonest(counts: np.ndarray, names: Sequence) -> dict:
-    """The counts of the commonest members with their names, how many were ever seen, and what all others have together."""
-    order = np.argsort(-counts, kind="stable")[:MEMBERS]
-    order = order[counts[order] > 0]
-    return {"seen": int((counts > 0).sum()), "members": [{"name": str(names[i]), "count": int(counts[i])} for i in order],
+    """The counts of the commonest members with their names, how many were ever seen, how many of the commonest it takes to hold `half` of all,
+    and what the others have together."""
+    order = np.argsort(-counts, kind="stable")
+    half = int(np.searchsorted(2 * np.cumsum(counts[order]), counts.sum())) + 1
+    order = order[:MEMBERS][counts[order[:MEMBERS]] > 0]
+    return {"seen": int((counts > 0).sum()), "half": half, "members": [{"name": str(names[i]), "count": int(counts[i])} for i in order],
             "others": int(counts.sum() - counts[order].sum())}  # fmt: skip
 
 

@@ -7,6 +7,7 @@ Rows of one cell count as alike, which they are not: what is solved in such a ta
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -91,7 +92,7 @@ def numbered(log: Episodes, obs_names: tuple[str, ...], action_names: tuple[str,
         action_groups = [{"name": name} for name in action_names]
     elif log.spec.action.size == 1:
         low, high = (float(np.ravel(bound)[0]) for bound in log.view.action.bounds())
-        edges = np.linspace(low, high, INTERVALS + 1)
+        edges = np.linspace(low, high, INTERVALS + 1).round(6 - math.ceil(math.log10(high - low)))  # where 0 is an edge, it is 0
         action, actions = np.clip(np.searchsorted(edges, log.action[:, 0], side="right") - 1, 0, INTERVALS - 1), INTERVALS
         action_groups = [{"low": a, "high": b} for a, b in zip(edges[:-1].tolist(), edges[1:].tolist())]
     else:

@@ -22,12 +22,12 @@ from ..data import Episodes
 from ..nets.distributions import EDGE
 from ..ope import Behaviour, Refused, fit_behaviour
 
-ROWS, WORK = 50_000, 4_000_000
-"Rows by which practice is fitted, at most; and rows × actions (of vectors: rows × dimensions × 20)."
+ROWS, CHOICES, DIMENSIONS = 50_000, 4_000_000, 100_000
+"Rows by which practice is fitted, at most (of numbered states more); rows × choices; and rows × dimensions of an action."
 LONGEST = 2_500
 "Steps of an episode that enter, at most."
 MANY_CHOICES, MANY_DIMENSIONS = 10, 6
-"Above these, boosted trees would take minutes: practice is then a logistic or Gaussian regression."
+"Above these, boosted trees would take minutes: practice is then a logistic regression, or a Gaussian one in two folds."
 SHARES = (0.05, 0.1, 0.2, 0.5, 1.0)
 "The ε of the table."
 NEEDS = (10, 100)
@@ -73,19 +73,19 @@ def practice(log: Episodes, behaviour: Behaviour | None, seed: int) -> Practice:
     size = log.spec.action.size
     if behaviour is None:
         numbered = isinstance(log.spec.obs, Discrete) and discrete
-        most = WORK // (size if discrete else 20 * size)
+        most = CHOICES // size if discrete else DIMENSIONS // size
         log = part(log, most if numbered else min(ROWS, most), seed)
-        kind = "auto"
+        kind, folds = "auto", 5
         if discrete and not numbered and size > MANY_CHOICES:
             kind = "categorical"
         if not discrete and size > MANY_DIMENSIONS:
-            kind = "gaussian"
+            kind, folds = "gaussian", 2
         try:
-            behaviour = fit_behaviour(log, kind, seed=seed)
+            behaviour = fit_behaviour(log, kind, folds, seed=seed)
         except Refused as reason:
             numbers = {"refused": str(reason), "recorded": log.log_prob is not None, "episodes": len(log), "steps": log.steps}
             known = None if log.log_prob is None else log.log_prob.astype(np.float64)
-            return Practice(numbers, log, known, {} if known is None else {"random": at_random(log)})
+            return Practice(numbers, log, known, {} if known is None or len(log) < 2 else {"random": at_random(log)})
     log = behaviour.log
     recorded = log.log_prob is not None
     log_prob = log.log_prob.astype(np.float64) if recorded else behaviour.log_prob

@@ -3,8 +3,8 @@ r"""How much could be gained by putting good parts of different episodes togethe
 $$ \max_\pi V(\pi) \quad\text{in the world of the log, over actions logged at least } n \text{ times there (and the commonest one)}, $$
 
 against what was earned, and against imitation of the best tenth of the episodes. The world is the maximum-likelihood one of a table
-(`numbered`), as in `worlds.empirical`, kept sparse and solved backwards over as many steps as the longest episode has, so that returns need no
-discount and worlds with circles have an answer. It is the tabular form of batch-constrained Q-learning (Fujimoto et al. 2019,
+(`numbered`), as in `worlds.empirical`, kept sparse and solved backwards over a horizon, so that returns need no discount and worlds with
+circles have an answer: the longest episode if that was cut off (a limit of time), else as many steps more as practice takes to end. It is the tabular form of batch-constrained Q-learning (Fujimoto et al. 2019,
 https://arxiv.org/abs/1812.02900).
 
 A maximum over estimates is too high, and the more so the fewer rows stand behind each (Mannor et al. 2007,
@@ -29,6 +29,8 @@ BEST = 0.1
 "The share of episodes that count as the best (worst)."
 LONGEST, WORK = 1000, 3e7
 "Steps that are solved backwards, at most; and entries of the transition matrix that are read in all."
+ENDED = 0.99
+"The share of practice that must have ended by then, where no limit of time ends episodes."
 
 
 class World(NamedTuple):
@@ -99,6 +101,23 @@ class World(NamedTuple):
         return float(self.start @ v), float(other.start @ w)
 
 
+def horizon_of(made: World, log: Episodes) -> int:
+    """Steps over which policies are valued: those of the longest episode; where that truly ended, as many as practice takes in this world until
+    `ENDED` of it has, if these are more."""
+    most = int(max(1, min(LONGEST, WORK // max(made.ahead.nnz, 1))))
+    longest = int(log.lengths.max())
+    if not log.terminal[log.stops - 1][log.lengths == longest].all():
+        return min(longest, most)
+    share = made.count / np.add.reduceat(made.count, made.first)[made.group]
+    left, steps = made.start, 0
+    while steps < longest or left.sum() > 1 - ENDED:
+        if steps == most:
+            break
+        left = made.ahead.T @ (left[made.state][made.group] * share)
+        steps += 1
+    return steps
+
+
 def world(table: Numbered, log: Episodes, discount: float, episodes: np.ndarray | None = None) -> World:
     """Of all rows, or of those of some episodes ((episodes,) bool)."""
     rows = np.arange(log.steps) if episodes is None else np.flatnonzero(np.repeat(episodes, log.lengths))
@@ -138,7 +157,7 @@ def stitching(table: Numbered, log: Episodes, discount: float = 1.0, seed: int =
     gains that are left in the world of the other half (`held_out`, one for each half).
     """
     whole = world(table, log, discount)
-    horizon = int(max(1, min(log.lengths.max(), LONGEST, WORK // max(whole.ahead.nnz, 1))))
+    horizon = horizon_of(whole, log)
     time = np.arange(log.steps) - np.repeat(log.starts, log.lengths)
     earned = dataclasses.replace(log, reward=np.where(time < horizon, log.reward, 0)).returns(discount)
     top, bottom = tenth(earned, True), tenth(earned, False)
