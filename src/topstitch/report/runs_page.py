@@ -14,13 +14,12 @@ from markupsafe import Markup
 from ..disk import BadFile
 from . import charts
 from .kit import Number, Scale, called, capitalised, count, listed, named, page, pct, short, some, spelled
+from .words import FEW
 
 POINTS = 80
 "Of a curve, at most."
 MOST_METRICS = 12
 NOT_METRICS = ("run", "stage", "step")
-FEW = 100
-"Episodes that weights must be worth before an interval is read."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,10 +67,10 @@ def read_folder(path: str | os.PathLike) -> Folder:
     try:
         config = json.loads(file.read_bytes())
         runs = config["runs"]
-        if not runs or not all(isinstance(run["fields"], dict) and isinstance(run["algorithm"], str) and "seed" in run for run in runs):
+        sound = all(isinstance(run["fields"], dict) and isinstance(run["algorithm"], str) and "seed" in run for run in runs)
+        if not runs or not sound or not {"source", "fingerprint"} <= config["data"].keys():
             raise KeyError("runs")
-        config["data"]["source"], config["data"]["fingerprint"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise BadFile(f"{file} is not a configuration of runs, or is damaged.") from None
     metrics, lost = lines_of(path / "metrics.jsonl", {"run", "stage", "step"})
     evaluations, more = lines_of(path / "evaluations.jsonl", {"step", "returns"})
