@@ -84,8 +84,9 @@ def train_online(
     """Learn by acting in a Gymnasium environment, from nothing: `algorithm.steps` updates, one for each step behind the warm-up.
 
     With a `log`, a share of every batch is drawn from it: Ball et al. 2023, https://arxiv.org/abs/2302.02948. An `expert`, a policy for raw
-    observations or a function from one to a raw action, acts in the warm-up, and what it would do is kept beside what was done at every step, as
-    the column `expert` of the log: what DAgger learns from. With `out`, the folder gets what `train` writes, and under `replay/` all that was seen, one log per seed, to be read as data (`topstitch.read`).
+    observations or a function from one to a raw action, acts in the warm-up, and what it would do is kept beside what was done at every step,
+    as the column `expert` of the log: what DAgger learns from. With `out`, the folder gets what `train` writes, and under `replay/` all that
+    was seen, one log per seed, to be read as data (`topstitch.read`).
     `resume=True` goes on from the newest checkpoint: with the same nets and the same ring, but in a new episode, so not to the bit.
 
     `how`: `every`, `keep`, `checkpoint_seconds`, `listeners`, `progress` and `ceiling` as in `train`; with `levels`, the policy of every

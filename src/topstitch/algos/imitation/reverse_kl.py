@@ -24,6 +24,10 @@ from ...core import Algorithm, Box, Discrete, Image, Paper, Stage, Trained, stat
 from .. import steps as shared
 
 
+NARROW = -1.5
+"The policy's log std at first: between two ways a wide normal can be at rest, a narrow one is drawn to the nearer."
+
+
 class State(eqx.Module):
     density: Trained[nets.BoxMixture]
     actor: Trained[nets.BoxGaussian]
@@ -61,6 +65,7 @@ class ReverseKL(Algorithm[State]):
         kd, ka = jax.random.split(key)
         density = nets.BoxMixture(data.spec, self.model_hidden, key=kd, modes=self.modes)
         actor = nets.BoxGaussian(data.spec, self.hidden, key=ka)
+        actor = eqx.tree_at(lambda pi: pi.log_std, actor, actor.log_std + NARROW)
         return State(Trained.start(density, self.optimiser), Trained.start(actor, self.optimiser))
 
     def fit(self, state, batch, *, step, key):

@@ -30,7 +30,7 @@ from .. import steps as shared
 class Followed(Transitions):
     """A log whose rows know where their episodes end."""
 
-    ends: Float[Array, " n"]
+    ends: Float[Array, " n"]  # pyright: ignore[reportGeneralTypeIssues] (`spec` has no default)
     "1 at the last step of an episode."
 
 

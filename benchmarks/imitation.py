@@ -1,0 +1,226 @@
+"""What imitation can and cannot do, on two examples that can be seen through: docs/imitation.md, its pictures and its numbers.
+
+python benchmarks/imitation.py             # trains (about two minutes on a core), then draws
+python benchmarks/imitation.py --page      # docs/imitation.md from benchmarks/results/imitation.json
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+RESULTS, PAGE = HERE / "results/imitation.json", HERE.parent / "docs/imitation.md"
+PICTURES = HERE.parent / "docs/pictures"
+
+WAYS, SHARES, WIDTH = (-0.6, 0.6), (0.6, 0.4), 0.1
+GRID = np.linspace(-1, 1, 201)
+SEEDS = 6
+"Of the reverse divergence."
+HORIZONS = (4, 8, 16, 32, 64, 128)
+SLIP = 0.002
+"How often a foot slips."
+
+
+# two ways --------------------------------------------------------------------------------------------------------------------
+
+
+def practice(rows: int = 4000):
+    """One state, one number to choose, two ways to choose it."""
+    from topstitch import Episodes
+
+    rng = np.random.default_rng(0)
+    action = (rng.choice(WAYS, size=rows, p=SHARES) + WIDTH * rng.normal(size=rows)).clip(-1, 1)[:, None]
+    return Episodes.of(np.zeros(rows, int), action, np.zeros(rows), np.ones(rows, bool), states=1, low=-1.0, high=1.0)
+
+
+def truth(a) -> np.ndarray:
+    bell = lambda way: np.exp(-(((a - way) / WIDTH) ** 2) / 2) / (WIDTH * np.sqrt(2 * np.pi))
+    return np.sum([share * bell(way) for way, share in zip(WAYS, SHARES)], axis=0)
+
+
+def ways() -> dict:
+    """By method: its density on `GRID` (of a sampler, that of 20,000 draws), and the share of its draws that nobody would have made."""
+    import jax
+    import jax.numpy as jnp
+
+    import topstitch as ts
+
+    how = dict(hidden=(32, 32), batch_size=256, steps=4000, lr=2e-3)
+    methods = {
+        "forward": ts.BC(**how),
+        "reverse": ts.ReverseKL(model_hidden=(32, 32), model_steps=4000, **how),
+        "mixture": ts.BC(head="mixture", **how),
+        "autoregressive": ts.BC(head="autoregressive", bins=32, **how),
+        "latent": ts.VAEBC(**how),
+        "flow": ts.FlowBC(**how),
+    }
+    found, log = {}, practice()
+    for name, algorithm in methods.items():
+        runs = ts.train(algorithm, log, seeds=SEEDS if name == "reverse" else 1, progress=False)
+        found[name] = []
+        for run in runs:
+            said = run.policy(jnp.zeros(20_000, jnp.int32))
+            drawn = np.asarray(jax.jit(lambda p: p(jnp.zeros(20_000, jnp.int32)).sample(jax.random.key(1)))(run.policy))[:, 0]
+            if hasattr(said, "base") and hasattr(said.base, "log_prob"):
+                density = np.exp(np.asarray(run.policy(jnp.zeros(len(GRID), jnp.int32)).log_prob(jnp.asarray(GRID, jnp.float32)[:, None])))
+            else:
+                density = np.histogram(drawn, bins=np.append(GRID, GRID[-1] + 0.01) - 0.005, density=True)[0]
+            apart = np.abs(drawn[:, None] - np.array(WAYS)).min(axis=1)
+            found[name].append({
+                "density": np.round(density, 4).tolist(), "mean": float(drawn.mean()), "std": float(drawn.std()),
+                "between": float((apart > 3 * WIDTH).mean()), "left": float((drawn < 0).mean()),
+            })  # fmt: skip
+    return found
+
+
+# the tightrope ---------------------------------------------------------------------------------------------------------------
+
+
+def tightrope() -> dict:
+    """The exact expected cost of a clone and of DAgger's policy, by horizon."""
+    import gymnasium
+    import jax.numpy as jnp
+
+    import topstitch as ts
+    from topstitch.online import Acting, train_online
+
+    class Tightrope(gymnasium.Env):
+        """Action 0 walks on along the rope, or stays on the ground; 1 falls off it, or climbs back. Being on the ground costs 1."""
+
+        observation_space = gymnasium.spaces.Box(0, 1, (1,))
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            self.down, self.at = 0, 0
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            self.down, self.at = (1 - self.down if action == 1 else self.down), self.at + 1
+            return np.full(1, self.down, np.float32), -float(self.down), False, self.at == 20, {}
+
+    gymnasium.register("Tightrope-v0", Tightrope)
+    walked = ts.Episodes.of(np.zeros((200, 1)), np.zeros(200, int), np.zeros(200), np.arange(1, 201) % 20 == 0, actions=2)
+    how = dict(hidden=(), batch_size=32, lr=0.05, steps=400)
+    clone = ts.train(ts.BC(**how), walked, progress=False)[0].policy
+    acting = Acting(warmup=100, block=20, level=0.8)
+    asked = train_online(ts.DAgger(**how), "Tightrope-v0", expert=lambda obs: int(obs[0]), acting=acting, every=100, progress=False)[
+        0
+    ].policy
+
+    def cost(policy, horizon: int) -> float:
+        acts = np.asarray(policy(jnp.array([[0.0], [1.0]])).mode())
+        off, back = np.where(acts == 1, 1 - SLIP, SLIP)
+        down, total = 0.0, 0.0
+        for _ in range(horizon):
+            down = (1 - down) * off + down * (1 - back)
+            total += down
+        return total
+
+    return {name: [cost(policy, t) for t in HORIZONS] for name, policy in (("clone", clone), ("dagger", asked))}
+
+
+# the page --------------------------------------------------------------------------------------------------------------------
+
+
+def draw(results: dict) -> None:
+    from topstitch.bench.pictures import ACCENT, GREY, INK, WARM, panels
+
+    colours = {"mixture": ACCENT, "autoregressive": "#1f7a54", "latent": "#8a3ffc", "flow": "#c9a227"}
+    with panels(PICTURES / "imitation-modes.png", (1.0, 1.0), (10.0, 3.8)) as (_, (left, right)):
+        for one in (left, right):
+            one.fill_between(GRID, truth(GRID), color=GREY, alpha=0.25, linewidth=0, label="what was done")
+            one.set(xlabel="action", xlim=(-1, 1), yticks=[])
+        left.plot(GRID, results["ways"]["forward"][0]["density"], color=INK, label="forward: covers both")
+        for i, run in enumerate(results["ways"]["reverse"]):
+            left.plot(
+                GRID, run["density"], color=WARM, alpha=0.8, linewidth=1.2, label=None if i else f"reverse: seeks one ({SEEDS} seeds)"
+            )
+        left.set_title("One Gaussian, by either divergence", loc="left", fontsize=10.5)
+        for name, colour in colours.items():
+            right.plot(GRID, results["ways"][name][0]["density"], color=colour, linewidth=1.2, label=name)
+        right.set_title("Heads with several modes", loc="left", fontsize=10.5)
+        for one in (left, right):
+            one.set_ylim(0, 5.4)
+            one.legend(frameon=False, fontsize=8.5, loc="upper center")
+    with panels(PICTURES / "imitation-horizon.png", (1.0,), (5.6, 3.8)) as (_, axes):
+        for name, colour, label in (("clone", WARM, "clone"), ("dagger", ACCENT, "DAgger")):
+            axes.loglog(HORIZONS, results["tightrope"][name], "o-", color=colour, markersize=4, label=label)
+        axes.set(xlabel="horizon, steps", ylabel="expected cost", xticks=HORIZONS, xticklabels=HORIZONS)
+        axes.minorticks_off()
+        axes.legend(frameon=False)
+
+
+def page(results: dict) -> str:
+    names = {
+        "forward": "`bc`, Gaussian", "reverse": "`reverse_kl`", "mixture": "`bc`, mixture", "autoregressive": "`bc`, autoregressive",
+        "latent": "`vae_bc`", "flow": "`flow_bc`",
+    }  # fmt: skip
+    rows = [f"| {names[name]} | {run['mean']:+.2f} | {run['std']:.2f} | {run['left']:.0%} | {run['between']:.0%} |"
+            for name, runs in results["ways"].items() for run in runs[: 1 if name != "reverse" else None]]  # fmt: skip
+    cost = results["tightrope"]
+    power = {name: np.polyfit(np.log(HORIZONS), np.log(costs), 1)[0] for name, costs in cost.items()}
+    costs = [f"| {t} | {a:.3f} | {b:.3f} |" for t, a, b in zip(HORIZONS, cost["clone"], cost["dagger"])]
+    nl = "\n"
+    return f"""# Imitation
+
+Two examples that can be seen through. Both are made by `benchmarks/imitation.py`; the laws behind them are tests (`tests/laws/imitation_test.py`).
+
+## Where practice was divided
+
+One state, one number to choose, and two ways to choose it: {SHARES[0]:.0%} of the log near {WAYS[0]}, {SHARES[1]:.0%} near {WAYS[1]}. Cloning minimises
+the forward divergence, D(practice ‖ policy), which is infinite where the policy misses what was done: a Gaussian must cover both ways, and has the
+mean and the variance of the log. Its most likely action is one that nobody took. The reverse divergence, D(policy ‖ practice), is infinite where
+the policy does what was never done: it settles on one way, which one depends on where it started, and forgets the other. A policy that can have
+several modes need not choose.
+
+![densities](pictures/imitation-modes.png)
+
+*Between* is the share of draws farther than three standard deviations from either way.
+
+| method | mean | std | left | between |
+| --- | --- | --- | --- | --- |
+{nl.join(rows)}
+
+The mixture (`--head mixture`) and bins one after another (`--head autoregressive`) have a density, and can be judged by estimators that need one. What
+draws (`vae_bc`, `flow_bc`, `diffusion_bc`) has none; asked for one action it draws with a fixed noise. All of these are models of practice: what
+to do of what was done is for rewards to say.
+
+## Where errors add up
+
+A rope; every step a foot slips with probability {SLIP}, and being on the ground costs 1 a step. The expert climbs back at once, but its own log was
+made without a slip, and does not say so. The clone has never seen the ground and goes on as it does on the rope: what it loses grows with the
+square of the horizon. DAgger walks by itself, falls, and asks: what it loses grows with the horizon. Costs are exact for the learned policies.
+
+![costs by horizon](pictures/imitation-horizon.png)
+
+| horizon | clone | DAgger |
+| --- | --- | --- |
+{nl.join(costs)}
+
+The power of the horizon, fitted: {power["clone"]:.2f} and {power["dagger"]:.2f}. Ross and Bagnell 2010,
+https://proceedings.mlr.press/v9/ross10a.html; Ross, Gordon and Bagnell 2011, https://arxiv.org/abs/1011.0686.
+
+Who may not act has other ways: labels that lead back (`ccil`) from a model of the demonstrations, or weights and values, if there are rewards.
+Who may act but not ask can be rewarded for being mistaken for the expert: `gail`.
+"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--page", action="store_true", help="only draw and write, from the stored results")
+    options = parser.parse_args()
+    from topstitch.disk import write_bytes, write_json
+
+    if not options.page:
+        write_json(RESULTS, {"ways": ways(), "tightrope": tightrope()})
+    results = json.loads(RESULTS.read_text())
+    draw(results)
+    write_bytes(PAGE, page(results).encode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
