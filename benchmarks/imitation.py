@@ -203,6 +203,14 @@ square of the horizon. DAgger walks by itself, falls, and asks: what it loses gr
 The power of the horizon, fitted: {power["clone"]:.2f} and {power["dagger"]:.2f}. Ross and Bagnell 2010,
 https://proceedings.mlr.press/v9/ross10a.html; Ross, Gordon and Bagnell 2011, https://arxiv.org/abs/1011.0686.
 
+```python
+asked = ts.train_online(ts.DAgger(), "Hopper-v5", expert=ts.load_policy("expert.safetensors"))  # or any function of an observation
+fooling = ts.train_online(ts.GAIL(), "Hopper-v5", log=demonstrations)
+```
+
+What the expert said is kept beside what was done, in the column `expert` of the replay (`out=`): on that log, or on any with such a column,
+`ts.train(ts.DAgger(), log)` goes on learning without anybody acting.
+
 Who may not act has other ways: labels that lead back (`ccil`) from a model of the demonstrations, or weights and values, if there are rewards.
 Who may act but not ask can be rewarded for being mistaken for the expert: `gail`.
 """

@@ -1,5 +1,7 @@
 """Imitation by weights: what the equations promise for any numbers, and where learning ends in a table, against exact solutions."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ import topstitch as ts
 from topstitch import nets, ops
 from topstitch.core import Box
 from topstitch.data import Episodes
+from topstitch.online import Acting
 from topstitch.testing import tiny
 from topstitch.worlds import empirical, random_mdp, sample
 
@@ -263,3 +266,9 @@ def test_the_mean_and_the_deviation_of_a_normal_are_bound_apart():
     np.testing.assert_array_equal(std.mean, old.mean)
     np.testing.assert_allclose(far, 2 * 0.5 * 0.25, rtol=1e-6)
     np.testing.assert_allclose(wide, 2 * (0.5 * (np.exp(2) - 1) - 1), rtol=1e-5)
+
+
+def test_what_weighs_a_whole_log_does_not_learn_by_acting():
+    for algorithm in (ts.AWR(), ts.RWR(), ts.EMRL()):
+        with pytest.raises(ValueError, match="looks at a whole log"):
+            ts.train_online(dataclasses.replace(algorithm, hidden=(4,), steps=10), "Pendulum-v1", acting=Acting(warmup=10, block=10))

@@ -130,6 +130,15 @@ class Ring(eqx.Module):
     def draw(self, n: int, *, key) -> Batch:
         return self.store[jax.random.randint(key, (n,), 0, jnp.maximum(self.size, 1))]
 
+    def rows(self) -> Batch:
+        raise ValueError(GROWING)
+
+
+GROWING = (
+    "This method looks at a whole log, and what is being seen while acting is not one yet. Train it on a log, for example on the replay of a method "
+    "that learns by acting (SAC, TD3, DQN, IQL)."
+)
+
 
 class Mixture(eqx.Module):
     """Rows of several sources in fixed shares, with the spec and the view of the first.
@@ -157,3 +166,6 @@ class Mixture(eqx.Module):
             return wanted[0][0].draw(n, key=key)
         drawn = [part.draw(count, key=k) for (part, count), k in zip(wanted, jax.random.split(key, len(wanted)))]
         return jax.tree.map(lambda *rows: jnp.concatenate(rows), *drawn)
+
+    def rows(self) -> Batch:
+        raise ValueError(GROWING)

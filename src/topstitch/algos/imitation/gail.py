@@ -9,9 +9,12 @@ demonstrations suffice, since the world itself says what follows from what.
 `topstitch.train_online(GAIL(), env, log=demonstrations)`: the log holds what the expert did, the ring what the learner does; rewards of either are
 not looked at. On a log alone both sides are the log, and there is nothing to tell apart: imitate that with `BC`.
 
+The reward is never negative, so it also says that going on is good: where episodes end early, that is more than the expert said.
+
 Ho and Ermon, *Generative adversarial imitation learning*, NeurIPS 2016, https://arxiv.org/abs/1606.03476. Differs from the authors' code
-(https://github.com/openai/imitation) in: soft actor-critic on a ring of all that was seen for a trust region on the newest steps, a penalty on the
-discriminator's slope for one on its entropy, Adam at 3e-4, all three as in Kostrikov et al. 2019, https://arxiv.org/abs/1809.02925.
+(https://github.com/openai/imitation) in: soft actor-critic on a ring of all that was seen for a trust region on the newest steps, and a bound on the
+discriminator's slope for one on its entropy, both as in Kostrikov et al. 2019, https://arxiv.org/abs/1809.02925, whose bound is on both sides; two
+layers of 256 for two of 100; steps are not standardised but by the view of the log.
 """
 
 import dataclasses

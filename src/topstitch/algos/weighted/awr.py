@@ -83,7 +83,7 @@ class AWR(Algorithm[State]):
         ka, kv = jax.random.split(key)
         actor, value = nets.stochastic(data.spec, self.hidden, key=ka), nets.Value(data.spec, self.hidden, key=kv)
         zero = jnp.zeros(())
-        return State(Trained.start(actor, self.optimiser), Trained.start(value, self.optimiser), jnp.zeros(len(data)), zero, zero)
+        return State(Trained.start(actor, self.optimiser), Trained.start(value, self.optimiser), jnp.zeros(len(data.rows())), zero, zero)
 
     def look(self, state, data, *, step, key):
         """Every `every` steps: the returns and the advantages of the whole log."""
