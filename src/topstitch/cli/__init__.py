@@ -13,6 +13,7 @@ COMMANDS = {
     "select": "rank policies by a log, without an environment",
     "bench": "named tasks: data, settings and numbers to stand beside",
     "collect": "let a policy act in an environment, and keep the log",
+    "advise": "imitation or offline RL? which algorithms, which estimators? what next?",
     "algorithms": "what there is to choose from, with sources",
     "data": "look at a log, or join several: topstitch data info log.csv …",
     "cite": "BibTeX of what a run used",

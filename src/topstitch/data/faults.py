@@ -689,7 +689,9 @@ def equal_returns(log: Episodes) -> Iterator[Seen]:
     """With a discount too: then what comes sooner is worth more."""
     same = lambda x: np.ptp(x) <= 1e-6 * max(1e-6, np.abs(x).max())
     if len(log) > 1 and same(log.returns()) and same(log.returns(0.99)):
-        yield Seen(f"All {len(log):,} episodes earned {log.returns()[0]:.4g}.", everywhere(log), numbers={"return": float(log.returns()[0])})
+        yield Seen(
+            f"All {len(log):,} episodes earned {log.returns()[0]:.4g}.", everywhere(log), numbers={"return": float(log.returns()[0])}
+        )
 
 
 def large_rewards(log: Episodes) -> Iterator[Seen]:
@@ -812,8 +814,8 @@ def told_action(log: Episodes) -> float:
 
 
 def wrong_propensities(log: Episodes) -> Iterator[Seen]:
-    """An action that is taken with probability p, and weighted by 1 / p, counts once in a row on average, or less where it is not possible
-    everywhere. In numbered states that were met often it also comes as often as p says."""
+    """An action that is taken with probability p, and weighted by 1 / p, counts once in a row on average, or less where somebody never takes it:
+    over all rows, and in each numbered state. More it cannot be, however many loggers there are."""
     p, size, names = np.exp(log.log_prob.astype(np.float64)), log.spec.action.size, log.action_names
     weight = np.zeros((len(log), size))
     np.add.at(weight, (np.repeat(np.arange(len(log)), log.lengths), log.action), 1 / p)
@@ -830,21 +832,25 @@ def wrong_propensities(log: Episodes) -> Iterator[Seen]:
             {"times": times},
         )
     elif numbered(log):
-        yield from miscounted(log, p)
+        _, which, count = np.unique(log.obs.astype(np.int64) * size + log.action, return_inverse=True, return_counts=True)
+        total, spread = np.bincount(which, 1 / p), np.sqrt(np.bincount(which, (1 / p - 1) / p))  # Var(1[a] / p) = 1 / p - 1
+        visits = np.bincount(which, np.bincount(log.obs)[log.obs]) / count
+        off = (count >= OFTEN) & (total - visits > np.maximum(0.05 * visits, 6 * spread))
+        if off.sum() > 0.01 * (count >= OFTEN).sum():
+            worst = int(np.argmax(total / visits * off))
+            yield Seen(f"Weighted by 1 / p, {off.sum():,} of {(count >= OFTEN).sum():,} pairs of state and action that came often come more than once a visit, one of them "
+                       f"{total[worst] / visits[worst]:.2f} times.", off[which], numbers={"pairs": int(off.sum())})  # fmt: skip
 
 
-def miscounted(log: Episodes, p: np.ndarray) -> Iterator[Seen]:
-    """Pairs of state and action, by how often they came and by the mean of what is recorded."""
-    _, which, count = np.unique(log.obs.astype(np.int64) * log.spec.action.size + log.action, return_inverse=True, return_counts=True)
-    mean = lambda x: np.bincount(which, weights=x) / count
-    said, visits = mean(p), mean(np.bincount(log.obs, minlength=log.spec.obs.size)[log.obs])
-    spread = np.sqrt(visits * said * np.maximum(1 - said, 0))
-    sure = (spread**2 >= 5) | ((said > 1 - 1e-6) & (visits >= OFTEN))
-    off = sure & (np.abs(count - visits * said) > np.maximum(0.05 * visits, 6 * spread))
-    if off.sum() > 0.01 * sure.sum():
-        worst = int(np.argmax(np.abs(count / visits - said) * off))
-        yield Seen(f"{off.sum():,} of {sure.sum():,} pairs of state and action that came often: one at a rate of {count[worst] / visits[worst]:.2f}, where {said[worst]:.2f} is recorded.",
-                   off[which], numbers={"pairs": int(off.sum()), "of": int(sure.sum())})  # fmt: skip
+def certain_and_varied(log: Episodes) -> Iterator[Seen]:
+    sure = (log.log_prob > -1e-6) & free(log)
+    rows = sure & ((by_state(log) > 0).sum(axis=1) > 1)[log.obs] & (by_state(log).sum(axis=1) >= OFTEN)[log.obs]
+    if rows.sum() > 0.01 * log.steps:
+        yield Seen(
+            f"{rows.sum():,} of {log.steps:,} rows, in states where other actions were taken too.",
+            rows,
+            numbers={"share": float(rows.mean())},
+        )
 
 
 def out_of_range(log: Episodes) -> Iterator[Seen]:
