@@ -21,6 +21,7 @@ MAY = {
     "ope": ["core", "ops", "nets", "disk", "data", "worlds", "loop"],
     "store": ["core", "disk", "loop"],
     "evaluation": ["core", "data", "disk", "loop"],
+    "decisions": ["core", "data", "disk", "store"],
     "supply": ["core", "disk", "nets", "data"],
     "collection": ["core", "disk", "nets", "data", "loop", "evaluation"],
     "listeners": ["disk", "loop", "store"],
@@ -44,9 +45,9 @@ MAY = {
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
     "study": ["core", "ops", "nets", "disk", "data", "worlds", "stats", "loop", "algos", "ope", "store", "evaluation", "listeners", "runs"],
     "report": ["disk"],  # stored results only
-    "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection"]
+    "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection", "decisions"]
     + ["supply", "ope", "study", "report"],
-    "__init__": ["algos", "data", "collection", "evaluation", "online", "ope", "runs", "store"],
+    "__init__": ["algos", "data", "collection", "decisions", "evaluation", "online", "ope", "runs", "store"],
     "__main__": ["cli"],
 }
 SOLVERS_OF_SIMULATORS = {

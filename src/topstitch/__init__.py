@@ -13,6 +13,8 @@ PUBLIC = {
     "Runs": "runs:Runs",
     "read": "data.read:read",
     "read_table": "data.formats.table:read_table",
+    "import_table": "data.intake:import_table",
+    "decide": "decisions:decide",
     "Episodes": "data:Episodes",
     "Parts": "data.parts:Parts",
     "BadData": "data:BadData",
@@ -131,8 +133,10 @@ if TYPE_CHECKING:
     from .collection import collect
     from .data import BadData, Episodes
     from .data.formats.table import read_table
+    from .data.intake import import_table
     from .data.parts import Parts
     from .data.read import read
+    from .decisions import decide
     from .evaluation import evaluate
     from .online import finetune, train_online
     from .runs import Runs, load_runs, resume, train

@@ -96,6 +96,7 @@ def train(
     with contextlib.ExitStack() as after:
         if folder is not None:
             seen = {"source": data.source, "fingerprint": data.fingerprint(), "episodes": len(data), "steps": data.steps}
+            seen |= {} if data.codec is None else {"codec": data.codec.plain()}
             config = described(runs, seen)
             claim(folder, config, resume)
             mark = config["data"]["fingerprint"]

@@ -99,19 +99,31 @@ def save_policy(path: str | os.PathLike, policy: Policy, about: dict | None = No
     write(path, "policy", arrays, {"structure": describe(policy, []), "about": about or {}})
 
 
+def find_policy(path: str | os.PathLike) -> Path:
+    """The file of a policy: itself, or the first in the folder of a run."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    found = sorted((path / "policy").glob("*.safetensors"), key=lambda p: (len(p.name), p.name))
+    if not found:
+        first = path / "policy" / "0.safetensors"
+        raise BadFile(f"The folder {path} holds no policy: expected {first}. Has the run been trained to its end?")
+    return found[0]
+
+
+def policy_about(path: str | os.PathLike) -> dict[str, Any]:
+    """What was kept beside a saved policy: how it came to be, and the codec of its log if that was an imported table."""
+    about = read(find_policy(path), "policy")[1].get("about")
+    return about if isinstance(about, dict) else {}
+
+
 def load_policy(path: str | os.PathLike, *, trust: tuple[str, ...] = ()) -> Policy:
     """A saved policy: raw observations in, actions of the environment's scale out.
 
     `path` is the file, or the folder of a run. Only classes of topstitch are built from it; `trust` names further packages
     whose policy classes may be, for algorithms written elsewhere. Raises `BadFile` for anything damaged or foreign.
     """
-    path = Path(path)
-    if path.is_dir():
-        found = sorted((path / "policy").glob("*.safetensors"), key=lambda p: (len(p.name), p.name))
-        if not found:
-            first = path / "policy" / "0.safetensors"
-            raise BadFile(f"The folder {path} holds no policy: expected {first}. Has the run been trained to its end?")
-        path = found[0]
+    path = find_policy(path)
     arrays, content = read(path, "policy")
     try:
         policy = rebuild(content["structure"], arrays, (__package__ or "topstitch", *trust))

@@ -9,13 +9,14 @@ COMMANDS = {
     "train": "learn policies from a log: topstitch train iql --data log.parquet …",
     "finetune": "go on from offline runs by acting in an environment",
     "evaluate": "let trained policies act in a Gymnasium environment",
+    "decide": "what a policy would do in each row of a table, in the table's own words",
     "ope": "how policies would do, estimated from a log, with intervals",
     "select": "rank policies by a log, without an environment",
     "bench": "named tasks: data, settings and numbers to stand beside",
     "collect": "let a policy act in an environment, and keep the log",
     "advise": "imitation or offline RL? which algorithms, which estimators? what next?",
     "algorithms": "what there is to choose from, with sources",
-    "data": "look at a log, or join several: topstitch data info log.csv …",
+    "data": "a table becomes a log; look at it: topstitch data import stays.csv --guess -o icu",
     "cite": "BibTeX of what a run used",
 }
 

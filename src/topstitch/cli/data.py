@@ -44,17 +44,33 @@ class Join:
     "For tables: which column plays which part. Other formats know their own."
 
 
-def main(argv: list[str]) -> None:
-    known = {"info": info, "report": report, "join": join}
-    if not argv or argv[0] not in (*known, "-h", "--help"):
-        raise Wrong("Say what to do with the data: `topstitch data info FILE …`, `topstitch data report FILE … -o PAGE`, or "
-                    "`topstitch data join FILE FILE … -o PATH`.")  # fmt: skip
-    if argv[0] not in known:
-        print("usage: topstitch data info FILE …\n       topstitch data report FILE … -o PAGE\n       topstitch data join FILE FILE … -o PATH\n\n"
-              "  info    what is in a log\n  report  what it can say, as a page\n  join    several logs as one\n\n"
-              "  topstitch data info --help says more.")  # fmt: skip
-        return
-    known[argv[0]](argv[1:])
+WHAT = {
+    "import": ("FILE … -o D", "a table becomes a log: roles, words, gaps, order"),
+    "info": ("FILE …", "what is in a log"),
+    "check": ("FILE …", "what may be wrong with it"),
+    "report": ("FILE … -o PAGE", "what it can say, as a page"),
+    "join": ("FILE FILE … -o PATH", "several logs as one"),
+}
+
+
+def main(argv: list[str]) -> int | None:
+    if not argv or argv[0] not in (*WHAT, "-h", "--help"):
+        usage = [f"`topstitch data {name} {how}`" for name, (how, _) in WHAT.items()]
+        raise Wrong(f"Say what to do with the data: {', '.join(usage[:-1])}, or {usage[-1]}.")
+    if argv[0] not in WHAT:
+        usage = "\n       ".join(f"topstitch data {name} {how}" for name, (how, _) in WHAT.items())
+        says = "\n".join(f"  {name:<8}{what}" for name, (_, what) in WHAT.items())
+        print(f"usage: {usage}\n\n{says}\n\n  topstitch data import --help says more.")
+        return None
+    if argv[0] == "check":
+        from .data_check import main as check
+
+        return check(argv[1:])
+    if argv[0] == "import":
+        from .data_import import main as import_
+
+        return import_(argv[1:])
+    return {"info": info, "report": report, "join": join}[argv[0]](argv[1:])
 
 
 def info(argv: list[str]) -> None:
@@ -103,7 +119,7 @@ def show(numbers: dict) -> None:
         "returns": spread(numbers["returns"]),
         "rewards": spread(numbers["rewards"]),
         "observations": column(numbers["obs"], spaces["obs"], "states"),
-        "actions": column(numbers["action"], spaces["action"], "choices"),
+        "actions": column(numbers["action"], spaces["action"], "choices", numbers["names"]["action"]),
         "also logged": ", ".join(also),
         "fingerprint": numbers["fingerprint"],
     }
@@ -120,7 +136,7 @@ def plain(x: float) -> str:
     return f"{x:,.0f}" if x == round(x) and abs(x) < 1e15 else f"{x:,.4g}"
 
 
-def column(numbers: dict, space: dict, members: str) -> str:
+def column(numbers: dict, space: dict, members: str, names: list[str] | None = None) -> str:
     """A column in words."""
     if "choices" in numbers:
         sizes = ", ".join(map(str, space["sizes"]))
@@ -131,6 +147,7 @@ def column(numbers: dict, space: dict, members: str) -> str:
     if "counts" not in numbers:
         return f"vectors of {space['size']}, from {plain(min(numbers['min']))} to {plain(max(numbers['max']))}"
     often = sorted(range(space["size"]), key=lambda i: -numbers["counts"][i])[:3]
-    most = ", ".join(f"{i} ({numbers['shares'][i]:.0%})" for i in often)
+    called = names if names and len(names) == space["size"] else range(space["size"])
+    most = ", ".join(f"{called[i]} ({numbers['shares'][i]:.0%})" for i in often)
     unseen = f"{numbers['unseen']:,} of them never" if numbers["unseen"] else "all of them seen"
     return f"{space['size']:,} {members}, {unseen}; most often {most}"

@@ -1,23 +1,22 @@
 """Cells of a table as numbers, flags, words or moments, whatever kind of column they were stored in. Empty cells are null."""
 
-from collections.abc import Callable, Collection
-from typing import NoReturn
+from collections.abc import Collection
 
 import numpy as np
 import polars as pl
 
-Fail = Callable[[str, int, str], NoReturn]
-"Refuses the cell of a column in a row of the frame at hand, counted from 0, with a text."
+from .codec import Fail
+from .episodes import BadData
 
 SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 WIDEST = float(np.finfo(np.float32).max)
 TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
-FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d %H", "%Y-%m-%d")
+FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 "Dates that cannot be mistaken: ISO 8601, with a space or a T, with or without an offset from UTC."
 
 
 def clean(frame: pl.DataFrame, empty: Collection[str] = ()) -> pl.DataFrame:
-    """Texts without spaces around them; blank ones, NaN and the words of `empty` as null; rare kinds of numbers as text."""
+    """Texts without spaces around them; blank ones, NaN and the words of `empty` as null; dates in UTC; rare kinds of numbers as text."""
 
     def one(column: pl.Series) -> pl.Series:
         kind = column.dtype
@@ -25,6 +24,11 @@ def clean(frame: pl.DataFrame, empty: Collection[str] = ()) -> pl.DataFrame:
             return column.cast(pl.Float64).fill_nan(None)
         if kind in SMALL:
             return column.cast(pl.Int64)
+        if isinstance(kind, pl.Datetime):
+            column = column if kind.time_zone is None else column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+            return column.cast(pl.Datetime("us"))
+        if kind == pl.Date:
+            return column.cast(pl.Datetime("us"))
         if kind == pl.String or isinstance(kind, (pl.Categorical, pl.Enum, pl.Decimal)) or kind.is_integer() or kind == pl.Null:
             text = column.cast(pl.String).str.strip_chars()
             return text.set(text.is_in(["", *empty]), None)
@@ -111,8 +115,8 @@ def moments(cells: pl.Series, fail: Fail, *, dates: bool, form: str | None = Non
     if kind == pl.String:
         whole = cells.cast(pl.Int64, strict=False)
         return numbers(cells, fail) if whole.null_count() > cells.null_count() else whole
-    if kind in (pl.Date, pl.Datetime):
-        return cells.cast(pl.Datetime("us")).dt.timestamp("us")
+    if kind == pl.Datetime:
+        return cells.dt.timestamp("us")
     if kind in (pl.Duration, pl.Time):
         return cells.cast(pl.Duration("us")).dt.total_microseconds()
     return cells if kind.is_integer() else numbers(cells, fail)
@@ -124,4 +128,8 @@ def dated(cells: pl.Series, form: str | None = None) -> pl.Series:
     if form is None:
         text = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(" ?Z$", "+00:00")
     read = (text.str.to_datetime(f, strict=False, time_unit="us").dt.timestamp("us") for f in forms)
-    return cells.to_frame().select(pl.coalesce(*read).alias(cells.name)).to_series()
+    try:
+        return cells.to_frame().select(pl.coalesce(*read).alias(cells.name)).to_series()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        said = str(error).strip().splitlines()[0]
+        raise BadData(f"{form!r} is no format of dates ({said}). Give one such as '%d.%m.%Y %H:%M'.") from error

@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import numpy as np
+import polars as pl
 
-if TYPE_CHECKING:
-    import polars as pl
-
-    from .cells import Fail
+Fail = Callable[[str, int, str], Any]
+"Refuses the cell of a column in a row of the frame at hand, counted from 0, with a text: raises."
 
 Kind = Literal["number", "flag", "one-hot", "ordinal", "state", "choice", "bins"]
 Holds = Literal["text", "whole", "number", "flag"]
@@ -45,8 +45,6 @@ class Column:
         for part, kinds in (("kind", Kind), ("holds", Holds), ("missing", Missing)):
             if getattr(self, part) not in get_args(kinds):
                 raise ValueError(f"column {self.name!r}: {part} must be one of {', '.join(get_args(kinds))}, not {getattr(self, part)!r}.")
-        for part in ("levels", "edges", "values"):
-            object.__setattr__(self, part, tuple(getattr(self, part)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,17 +101,17 @@ class Codec:
     @classmethod
     def of(cls, plain: dict[str, Any]) -> "Codec":
         """What `plain` gave. `ValueError`, `KeyError` or `TypeError` if it is not."""
-        columns = {part: tuple(Column(**column) for column in plain[part]) for part in ("obs", "action")}
+        tuples = lambda fields: {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
+        columns = {part: tuple(Column(**tuples(column)) for column in plain[part]) for part in ("obs", "action")}
         if not all(columns.values()):
             raise ValueError("a codec without observations or without actions")
-        tuples = {part: tuple(plain[part]) for part in ("mask", "episode", "na")}
         joint = None if plain["joint"] is None else tuple(tuple(map(int, member)) for member in plain["joint"])
-        return cls(**{**plain, **columns, **tuples, "joint": joint})
+        return cls(**{**tuples(plain), **columns, "joint": joint})
 
     # rows of the table to numbers -----------------------------------------------------------------------------------
 
     def observe(
-        self, frame: "pl.DataFrame", fail: "Fail", episode: np.ndarray | None = None
+        self, frame: pl.DataFrame, fail: Fail, episode: np.ndarray | None = None
     ) -> tuple[np.ndarray, list[tuple[str, str, np.ndarray]]]:
         """(rows, size) float32, or (rows,) int32 of states; and which cells were filled: column, rule, (rows,) bool.
 
@@ -132,7 +130,7 @@ class Codec:
             return parts[0][:, 0].astype(np.int32), filled
         return np.concatenate(parts, axis=1, dtype=np.float32), filled
 
-    def enact(self, frame: "pl.DataFrame", fail: "Fail") -> np.ndarray:
+    def enact(self, frame: pl.DataFrame, fail: Fail) -> np.ndarray:
         """The decisions of raw rows: (rows,) int32 of a choice, (rows, choices) int32 of several, (rows, size) float32 of a vector."""
         parts = []
         for column in self.action:
@@ -153,7 +151,7 @@ class Codec:
                  "combination. Import the table anew.")  # fmt: skip
         return joined
 
-    def allowed(self, frame: "pl.DataFrame", fail: "Fail") -> "tuple[np.ndarray, np.ndarray] | None":
+    def allowed(self, frame: pl.DataFrame, fail: Fail) -> tuple[np.ndarray, np.ndarray] | None:
         """(rows, members) bool, twice: the mask of raw rows, if there is one, and which of its cells are empty."""
         from .cells import flags
 
@@ -167,20 +165,16 @@ class Codec:
 
     # actions to the words of the table ------------------------------------------------------------------------------
 
-    def decode(self, action: np.ndarray) -> "pl.DataFrame":
+    def decode(self, action: np.ndarray) -> pl.DataFrame:
         """Actions as `enact` gives them, in the table's own words: one column for each that was decided."""
-        import polars as pl
-
         if self.joint is not None:
             action = np.asarray(self.joint)[action]
         action = np.asarray(action).reshape(len(action), -1)
         return pl.DataFrame([_word(column, action[:, j]) for j, column in enumerate(self.action)])
 
 
-def values_of(column: Column, frame: "pl.DataFrame", fail: "Fail", decimal: str) -> tuple[np.ndarray, np.ndarray]:
+def values_of(column: Column, frame: pl.DataFrame, fail: Fail, decimal: str) -> tuple[np.ndarray, np.ndarray]:
     """(rows,) float64: numbers, or places in the levels (behind the last: other), or numbers of bins; and where cells are empty."""
-    import polars as pl
-
     from .cells import flags, numbers, parsed, words
 
     cells = frame[column.name]
@@ -210,7 +204,7 @@ def values_of(column: Column, frame: "pl.DataFrame", fail: "Fail", decimal: str)
 
 
 def _filled(
-    column: Column, values: np.ndarray, empty: np.ndarray, episode: np.ndarray, fail: "Fail"
+    column: Column, values: np.ndarray, empty: np.ndarray, episode: np.ndarray, fail: Fail
 ) -> tuple[np.ndarray, list[tuple[str, str, np.ndarray]]]:
     """The values, none of them empty, and what was done: column, rule, (rows,) bool."""
     if column.missing in ("refuse", "drop-episode"):
@@ -236,10 +230,8 @@ def _dimensions(column: Column, values: np.ndarray, empty: np.ndarray) -> np.nda
     return np.stack([values, empty], axis=1) if column.missing == "indicator" else values[:, None]
 
 
-def _word(column: Column, action: np.ndarray) -> "pl.Series":
+def _word(column: Column, action: np.ndarray) -> pl.Series:
     """Decisions as cells of their column."""
-    import polars as pl
-
     if column.kind == "number":
         return pl.Series(column.name, action, dtype=pl.Float64)
     if column.kind == "bins":

@@ -26,6 +26,7 @@ def profile(episodes: Episodes) -> dict:
         "returns": {name: float(of(returns)) for name, of in _SUMMARY.items()},
         "rewards": {name: float(of(episodes.reward.astype(np.float64))) for name, of in _SUMMARY.items()},
         "ends": {"terminal": ended, "truncated": len(episodes) - ended},
+        "names": {"obs": list(episodes.obs_names[:MOST]), "action": list(episodes.action_names[:MOST])},
         "spaces": {"obs": _space(spec.obs), "action": _space(spec.action)},
         "obs": _column(episodes.obs, spec.obs),
         "action": _column(episodes.action, spec.action),

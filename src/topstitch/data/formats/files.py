@@ -178,27 +178,30 @@ def stretches(path: Path, separator: str, fields: int, encoding: str = "utf-8", 
             quotes = text == ord('"')
             inside = np.cumsum(quotes, dtype=np.uint8) % 2 == 1  # wraps, which leaves odd odd
             breaks = np.flatnonzero((text == ord("\n")) & ~inside)
-            end = int(breaks[-1]) + 1 if len(breaks) else 0
+            starts = np.concatenate([[0], breaks + 1])
+            end = int(starts[-1])
             rest = data[end:]
-            if len(rest) > LONGEST or (chunk is None and rest):
-                raise BadData(f"{path}: row {row + len(breaks):,}: is not CSV: the row does not end. Look there for a quotation mark that is not closed.")  # fmt: skip
-            if not end:
-                continue
-            starts = np.concatenate([[0], breaks[:-1] + 1])
 
             def where(i: int) -> str:
                 return f"{path}: row {row + i:,} (line {line + int(np.count_nonzero(text[: starts[i]] == 10)):,})"
 
-            odd = _misplaced(text[:end], np.flatnonzero(quotes[:end]), inside, mark)
+            over = len(rest) > LONGEST or (chunk is None and rest)
+            odd = _misplaced(text if over else text[:end], np.flatnonzero(quotes if over else quotes[:end]), inside, mark)
             if odd is not None:
                 raise BadData(f"{where(int(np.searchsorted(breaks, odd)))}: is not CSV: a quotation mark in the middle of a cell. Put the whole "
                               "cell in quotation marks and double those within, or look for one that is not closed.")  # fmt: skip
+            if over:
+                raise BadData(
+                    f"{where(len(breaks))}: is not CSV: the row does not end. Look there for a quotation mark that is not closed."
+                )
+            if not end:
+                continue
             if not text[:end].all():
                 raise BadData(f"{where(int(np.searchsorted(breaks, int(np.argmin(text[:end])))))}: expected text, found a byte of value 0. "
                               "Write it without control characters.")  # fmt: skip
             data[:end].decode()
             found = 1 + np.diff(np.searchsorted(np.flatnonzero((text == mark) & ~inside), breaks), prepend=0)
-            length = breaks - starts
+            length = breaks - starts[:-1]
             length -= (length > 0) & (text[np.maximum(breaks - 1, 0)] == ord("\r"))
             filled = np.flatnonzero(length)
             if len(filled) and blank is not None:

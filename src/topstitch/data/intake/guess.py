@@ -1,0 +1,378 @@
+"""Roles guessed from names, types and behaviour of columns: each with its reason, to be shown and confirmed, never acted on in silence."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ..cells import clean, flags, moments, numbers, words
+from ..episodes import BadData
+from .encoding import WORDS
+from .facts import Facts
+from .rules import EACH, Rules
+from .sources import Part, natural
+
+SAMPLE = 100_000
+"Rows that are looked at."
+
+NAMES = {
+    "episode": "episode ep stay session trajectory traj patient subject encounter visit admission hadm icustay case trip conversation game run user customer",
+    "time": "time timestamp datetime date hour minute second day week month t step timestep tick seq sequence charttime",
+    "reward": "reward rewards r rew payoff utility profit revenue click clicked converted conversion",
+    "cost": "cost costs loss penalty",
+    "terminal": "terminal terminals terminated done died dead death expired absorbing end ended",
+    "truncated": "truncated truncation timeout timeouts censored",
+    "probability": "probability prob p propensity pscore pi",
+    "log_probability": "logp logprob",
+    "action": "action actions act a dose treatment treat decision choice arm chosen intervention item",
+    "mask": "mask allowed legal available may",
+    "logger": "logger policy clinician doctor nurse operator agent",
+    "obs": "obs observation observations state states s feature features x",
+}
+"Words in the names of columns of each role, the likeliest first."
+BESIDE = set(
+    [
+        "id",
+        "ids",
+        "no",
+        "nr",
+        "num",
+        "number",
+        "name",
+        "key",
+        "code",
+        "is",
+        "was",
+        "score",
+        "log",
+        "logged",
+        "taken",
+        "value",
+        "type",
+        "index",
+        "at",
+        "b",
+        "behavior",
+        "behaviour",
+        "mg",
+        "ml",
+        "kg",
+        "usd",
+        "eur",
+    ]
+)
+"Words that may stand beside them."
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    rules: Rules
+    why: dict[str, str]
+    "By role: why."
+    left: dict[str, str]
+    "By column that got no role: why."
+    rows: int
+    "That were looked at."
+
+
+def guess(parts: Sequence[Part], said: Rules, memory: int = 64 << 20) -> Guess:
+    """Rules for the roles that `said` leaves open, from the first rows of the parts."""
+    frame, facts = _sample(parts, said, memory)
+    return _Guesser(frame, facts, said.spelt(parts[0].names, parts[0].name)).guess()
+
+
+def _sample(parts: Sequence[Part], said: Rules, memory: int) -> tuple[pl.DataFrame, dict[str, Facts]]:
+    columns, frames, rows = parts[0].names, [], 0
+    facts = {name: Facts(name) for name in columns}
+    for i, part in enumerate(parts):
+        if set(columns) - set(part.names):
+            continue
+        for frame, _ in part.read(columns, memory // 8):
+            frame = clean(frame[: SAMPLE - rows], said.na)
+            for name in columns:
+                facts[name].see(frame[name], i, 0, decimal=said.decimal, dates=True, form=said.time_format)
+            frames.append(frame)
+            rows += frame.height
+            if rows >= SAMPLE or sum(one.estimated_size() for one in frames) > memory:
+                break
+        if rows >= SAMPLE or i == 0:  # one file is enough, as a person would look at it
+            break
+    if not rows:
+        raise BadData(f"{parts[0].name}: expected at least one row, but there is none.")
+    return pl.concat(frames), facts
+
+
+class _Guesser:
+    def __init__(self, frame: pl.DataFrame, facts: dict[str, Facts], said: Rules):
+        self.frame, self.facts, self.said = frame, facts, said
+        self.found: dict[str, Any] = {}
+        self.why: dict[str, str] = {}
+        self.left: dict[str, str] = {}
+        taken = {role: getattr(said, role) for role in ("episode", "time", "obs", "action", "mask", "info", "reward", "terminal", "truncated", "probability", "log_probability", "duration", "logger")}  # fmt: skip
+        self.taken = {name for value in taken.values() for name in ((value,) if isinstance(value, str) else value or ())}
+        self.open = {role for role, value in taken.items() if not value}
+
+    def guess(self) -> Guess:
+        for name in self.frame.columns:
+            if name not in self.taken and "next" in tokens(name):
+                self.skip(name, "its name says that it came afterwards: it would show the future")
+        self.episode()
+        self.single("terminal", self.is_flag, "holds only true and false")
+        self.single("truncated", self.is_flag, "holds only true and false")
+        self.last_flag()
+        self.time()
+        self.single("probability", lambda one: one.low > 0 and one.high <= 1, "lies above 0 and at most at 1")
+        self.single("log_probability", lambda one: one.high <= 0, "is never above 0")
+        self.reward()
+        self.mask()
+        self.actions()
+        self.single("logger", lambda one: one.levels is not None and len(one.levels) <= WORDS, "names few")
+        self.ends()
+        self.observations()
+        rules = dataclasses.replace(self.said, **self.found)
+        return Guess(rules, self.why, self.left, self.frame.height)
+
+    # helpers --------------------------------------------------------------------------------------------------------
+
+    def free(self, role: str) -> list[str]:
+        """Columns without a role whose names speak for this one, the likeliest first."""
+        said = NAMES[role].split()
+
+        def place(name: str) -> int | None:
+            words = tokens(name)
+            strange = [word for word in words if word not in said and word not in BESIDE and not word.isdecimal()]
+            return None if strange and role != "mask" else min((said.index(word) for word in words if word in said), default=None)
+
+        found = [
+            (place(name), len(tokens(name)), j, name)
+            for j, name in enumerate(self.frame.columns)
+            if name not in self.taken and place(name) is not None
+        ]
+        return [name for *_, name in sorted(found)]
+
+    def take(self, role: str, value: Any, columns: Sequence[str], why: str) -> None:
+        self.found[role] = value
+        self.why[role] = why
+        self.taken |= set(columns)
+
+    def skip(self, name: str, why: str) -> None:
+        self.left[name] = why
+        self.taken.add(name)
+
+    def is_flag(self, one: Facts) -> bool:
+        return one.present > 0 and (one.holds == "flag" or (one.holds == "whole" and one.low >= 0 and one.high <= 1))
+
+    def single(self, role: str, fits: Callable[[Facts], bool], why: str) -> None:
+        if role not in self.open:
+            return
+        for name in self.free(role):
+            one = self.facts[name]
+            if (
+                (role in ("terminal", "truncated", "logger") or one.numbers)
+                and fits(one)
+                and (role not in ("terminal", "truncated") or self.at_ends(name))
+            ):
+                self.take(
+                    role,
+                    name,
+                    [name],
+                    f"{name!r} is called so, and {why}"
+                    + (", and is true only where episodes end" if role in ("terminal", "truncated") and self.names() is not None else ""),
+                )
+                return
+
+    def names(self) -> pl.Series | None:
+        """The episode of every row, if it is known."""
+        columns = [name for name in self.found.get("episode", self.said.episode) if name in self.frame.columns]
+        if not columns:
+            return None
+        return self.frame.select(pl.concat_str([pl.col(name).cast(pl.String) for name in columns], separator="/")).to_series()
+
+    def at_ends(self, name: str) -> bool:
+        """Whether a flag is true only in last rows of episodes, where these lie together."""
+        episode = self.names()
+        if episode is None or int(episode.rle_id()[-1]) + 1 > episode.n_unique():
+            return True
+        last = np.append((episode != episode.shift(-1))[:-1].fill_null(True).to_numpy(), True)
+        return not (flags(self.frame[name], _never).fill_null(False).to_numpy() & ~last).any()
+
+    # roles ----------------------------------------------------------------------------------------------------------
+
+    def episode(self) -> None:
+        if "episode" not in self.open:
+            return
+        called = self.free("episode")
+        for name in [*called, *(name for name in self.frame.columns if name not in self.taken and name not in called)]:
+            one = self.facts[name]
+            if one.holds not in ("whole", "text") or one.empty:
+                continue
+            cells = words(self.frame[name], _never)
+            kinds, stretches = cells.n_unique(), int(cells.rle_id()[-1]) + 1
+            seen = f"has {kinds:,} different values in {len(cells):,} rows, {'whose' if stretches == kinds else 'not all of whose'} rows lie together"
+            if name in called and kinds < len(cells) and (kinds > 1 or "episode" in tokens(name)):
+                self.take("episode", (name,), [name], f"{name!r} is called so, and {seen}")
+                return
+            if name not in called and 1 < kinds == stretches < len(cells) and (clock := self.clock(cells)) is not None:
+                self.take("episode", (name,), [name], f"{name!r} {seen}, and {clock!r} begins anew with each")
+                return
+
+    def clock(self, episode: pl.Series) -> str | None:
+        """A column called like a time that increases in every stretch of an episode, and falls between them."""
+        starts = np.flatnonzero((episode != episode.shift(-1)).fill_null(True).to_numpy()[:-1]) + 1
+        for name in self.free("time"):
+            if self.facts[name].holds in ("whole", "number") and not self.facts[name].empty:
+                steps = np.diff(numbers(self.frame[name], _never, decimal=self.said.decimal).to_numpy())
+                if (np.delete(steps, starts - 1) > 0).all() and (steps[starts - 1] < 0).any():
+                    return name
+        return None
+
+    def time(self) -> None:
+        if "time" not in self.open:
+            return
+        episode = self.names()
+        for name in self.free("time"):
+            one = self.facts[name]
+            if one.holds not in ("whole", "number", "date") or one.empty:
+                continue
+            when = moments(self.frame[name], _never, dates=one.holds == "date", form=self.said.time_format)
+            told = when.is_sorted() if episode is None else not pl.DataFrame({"e": episode, "t": when}).is_duplicated().any()
+            if told:
+                self.take(
+                    "time",
+                    name,
+                    [name],
+                    f"{name!r} is called so, and {'increases' if episode is None else 'differs between the rows of every episode'}",
+                )
+                return
+
+    def reward(self) -> None:
+        if "reward" not in self.open:
+            return
+        for role in ("reward", "cost"):
+            for name in self.free(role):
+                if (one := self.facts[name]).holds in ("whole", "number", "flag"):
+                    called = name if role == "reward" else f"-{name}" if name.isidentifier() else f"-col({name!r})"
+                    seen = f"holds numbers from {one.low:g} to {one.high:g}" if one.numbers else "holds true and false"
+                    self.take(
+                        "reward",
+                        called,
+                        [name],
+                        f"{name!r} is called {'so' if role == 'reward' else 'a cost, whose opposite is a reward'}, and {seen}",
+                    )
+                    return
+
+    def last_flag(self) -> None:
+        """The only flag that is true in last rows of episodes alone, whatever it is called."""
+        if "terminal" not in self.open or "terminal" in self.found or self.names() is None:
+            return
+        fits = [
+            name
+            for name in self.frame.columns
+            if name not in self.taken
+            and self.is_flag(one := self.facts[name])
+            and one.levels
+            and len(one.levels) == 2
+            and self.at_ends(name)
+        ]
+        if len(fits) == 1:
+            self.take("terminal", fits[0], fits, f"{fits[0]!r} holds only true and false, and is true only where episodes end")
+
+    def mask(self) -> None:
+        if "mask" not in self.open:
+            return
+        fits = sorted(
+            (name for name in self.free("mask") if self.is_flag(self.facts[name]) and tokens(name)[0] in NAMES["mask"].split()), key=natural
+        )
+        if len(fits) > 1:
+            self.take("mask", tuple(fits), fits, f"{len(fits)} columns are called so, and hold only true and false")
+
+    def actions(self) -> None:
+        if "action" not in self.open:
+            return
+        named = [name for name in self.free("action") if self.facts[name].holds in ("whole", "number", "flag", "text")]
+        if not named:
+            return
+        first = tokens(named[0])[0]
+        alike = (
+            sorted((name for name in named if tokens(name)[0] == first and tokens(name)[-1].isdecimal()), key=natural)
+            if first in ("action", "actions", "act", "a")
+            else []
+        )
+        chosen = alike if len(alike) > 1 and named[0] in alike else named[:1]
+        one = self.facts[chosen[0]]
+        seen = (
+            f"{len(one.levels):,} different values"
+            if one.levels is not None and one.holds != "number"
+            else f"numbers from {one.low:g} to {one.high:g}"
+        )
+        self.take(
+            "action",
+            tuple(chosen),
+            chosen,
+            f"{', '.join(map(repr, chosen[:4]))} {'is' if len(chosen) == 1 else 'are'} called so, with {seen}",
+        )
+
+    def ends(self) -> None:
+        """Where nothing names episodes or marks their ends, every row is a decision by itself."""
+        marked = {"terminal", "truncated"} & (set(self.found) | ({"terminal", "truncated"} - self.open))
+        if "episode" in self.open and "episode" not in self.found and not marked:
+            self.take(
+                "episode", (EACH,), [], "no column names episodes and none marks their ends: every row is taken as a decision by itself"
+            )
+            if "terminal" in self.open:
+                self.take("terminal", "always", [], "of decisions that stand by themselves nothing follows")
+
+    def observations(self) -> None:
+        if "obs" not in self.open:
+            for name in self.frame.columns:
+                if name not in self.taken:
+                    self.skip(name, "not asked for")
+            return
+        rest = [name for name in self.frame.columns if name not in self.taken]
+        called = [name for name in rest if tokens(name)[0] in NAMES["obs"].split()]
+        called = called if len(called) > 1 or "obs" in "".join(called[:1]) else []  # a lone x is a name like any other
+        chosen = []
+        for name in called or rest:
+            if (why := self.useless(name)) is not None:
+                self.skip(name, why)
+            else:
+                chosen.append(name)
+        for name in rest:
+            if name not in called and called:
+                self.skip(name, f"is not called like the observations ({called[0]!r} …)")
+        if chosen:
+            self.take(
+                "obs",
+                tuple(chosen),
+                chosen,
+                "they are called so" if called else "they are what is left, and known when deciding, as far as names tell",
+            )
+
+    def useless(self, name: str) -> str | None:
+        """Why a column is no observation, if it is none."""
+        one = self.facts[name]
+        if one.holds in ("nothing", "date", "other"):
+            return {"nothing": "it is empty", "date": "it holds dates", "other": "it holds neither numbers nor words"}[one.holds]
+        if one.levels is not None and len(one.levels) == 1 and not one.empty:
+            return f"it is {next(iter(one.levels))!r} in every row"
+        if one.holds == "text" and (one.levels is None or len(one.levels) > WORDS):
+            return f"it holds more than {WORDS} different words; with --other {name}=20 it could be observed"
+        if one.holds == "whole" and one.present == one.rows > 2:
+            counted = numbers(self.frame[name], _never, decimal=self.said.decimal).to_numpy()
+            if (np.diff(counted) == 1).all():
+                return "it numbers the rows"
+        if "id" in tokens(name) and one.holds in ("whole", "text") and (one.levels is None or 2 * len(one.levels) > one.rows):
+            return "it is a name of rows, different in most of them"
+        return None
+
+
+def tokens(name: str) -> list[str]:
+    """The words of a name: heartRate_2 is heart, rate, 2."""
+    return re.findall(r"[a-z]+|\d+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()) or [""]
+
+
+def _never(column: str, row: int, text: str):
+    raise BadData(f"column {column!r}: {text}")

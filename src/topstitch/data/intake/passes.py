@@ -1,0 +1,232 @@
+"""The two passes of an import: all rows to the disk while facts about their columns are gathered; then, episode by episode, to the log."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ..cells import clean, numbers, words
+from ..codec import Column, values_of
+from ..episodes import BadData
+from ..formats import among, suffix
+from ..formats.log import LogWriter
+from . import formula
+from .account import account, dropped, notes
+from .encoding import Refuse, encoded
+from .facts import Facts
+from .rows import NAME, PART, ROW, Order, Stack, pieces, together, whole
+from .rules import EACH, FILE, Rules
+from .sources import Part
+from .steps import SINGLE, Steps
+
+Tell = Callable[[str, int, int], None]
+"Is told what is done, how much of it, and of how much."
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreed:
+    """Rules whose names are those of every part."""
+
+    rules: Rules
+    columns: tuple[str, ...]
+    "All that the rules need; `file` is made, if there is none."
+
+
+def agreed(rules: Rules, found: Sequence[Part]) -> Agreed:
+    """The rules with wildcards spelt out; all parts must have the columns that they need."""
+    first = found[0]
+    for role in ("obs", "action", "reward", "terminal"):
+        if not getattr(rules, role):
+            raise BadData(f"{first.name}: say which column is {role!r}{ENDS if role == 'terminal' else ''}. {among('', first.names, 'There are')} "
+                          "Or let roles be guessed: --guess.")  # fmt: skip
+    spelt = rules.spelt(first.names, first.name)
+    for part in found[1:]:
+        theirs = rules.spelt(part.names, part.name)
+        for role in ("obs", "action", "mask", "info"):
+            if (here := getattr(theirs, role)) != (there := getattr(spelt, role)):
+                raise BadData(f"{part.name}: {role!r} stands for the columns {', '.join(here)} here, and for {', '.join(there)} in {first.name}. "
+                              "Give files with the same columns.")  # fmt: skip
+    several = [name for role in ("obs", "action", "mask", "info") for name in getattr(spelt, role)]
+    single = [name for name in (spelt.time, spelt.logger) if name]
+    wanted = dict.fromkeys([name for name in spelt.episode if name in first.names or name == FILE] + several + single)
+    for role in SINGLE:
+        said = getattr(spelt, role)
+        if said is None or (role == "terminal" and said in ("always", "never") and said not in first.names):
+            continue
+        asked = {said} if said in first.names else formula.names(said, role)
+        wanted |= dict.fromkeys(sorted(asked))
+        for part in found:
+            if unknown := sorted(asked - set(part.names)):
+                what = f"no column is called {said!r}, asked for as {role!r}" if asked == {said} else (
+                    f"the formula {said!r} for {role!r} asks for a column {unknown[0]!r}, which is not there")  # fmt: skip
+                raise BadData(f"{part.name}: {what}. {among(unknown[0], part.names, 'There are')} Correct the name.")
+    for part in found:
+        if lacking := [name for name in wanted if name not in part.names and (name != FILE or name in first.names)]:
+            raise BadData(f"{part.name}: there is no column {lacking[0]!r}, which {first.name} has. Give files with the same columns.")
+    return Agreed(spelt, tuple(wanted))
+
+
+ENDS = (", the column that is true where an episode truly ended, or 'always' (every episode ends for good in its last row) or 'never' (the log "
+        "only stops there): whether there is a future behind the last row decides what it is worth")  # fmt: skip
+
+
+def imported(found: Sequence[Part], asked: Agreed, out: Path, work: Path, memory: int, tell: Tell) -> tuple[dict[str, Any], Rules]:
+    """Write the log of these parts to `out`; the account of it, and the rules with all that was found spelt out."""
+    name = found[0].name + (f" and {len(found) - 1} more" if len(found) > 1 else "")
+    kept = read(found, asked, work, memory, tell)
+    place = lambda part, row, column: f"{found[part].name}: column {column!r}, {found[part].place(row)}"
+    refuse = Refuse(name, place)
+    data = lambda columns: alike(kept.stack.frames(columns), kept.facts)
+    codec, rules = encoded(
+        asked.rules, kept.facts, lambda column: all_numbers(data, column, asked.rules, kept.stack.rows, memory),
+        lambda action: combinations(data, action, asked.rules), refuse,
+    )  # fmt: skip
+    short = Path(name).name if found[0].path else name
+    steps, writer = Steps(rules, codec, kept.facts, found, short, kept.whole_ids), LogWriter(work)
+    rows = max(1000, memory // (8 * kept.width + 60 * len(codec.obs_names) + 400))
+    joined = 0
+    if kept.order is None:
+        frames = whole(steps.marked(data([*asked.columns, PART, ROW])))
+    else:
+        episode, lengths = kept.order.episodes()
+        joined = int((np.bincount(episode) > 1).sum())
+        frames = together(data(None), episode, lengths, work, rows)
+    taken, done, episodes = np.zeros(len(codec.action_names), np.int64), 0, 0
+    for piece in (piece for frame in frames for piece in pieces(frame, rows)):
+        log = steps.of(piece)
+        if log is not None:
+            writer.append(log)
+            episodes += len(log)
+            if log.action.ndim == 1:
+                taken += np.bincount(log.action, minlength=len(taken))
+        done += piece.height
+        tell("importing rows", done, kept.stack.rows)
+    steps.check()
+    if writer.first is None:
+        raise BadData(
+            f"{name}: of {kept.stack.rows:,} rows no step is left: {dropped(steps.dropped)}. Choose other rules, or correct the table."
+        )
+    said = notes(steps, found, codec, kept.order, joined, taken)
+    writer.finish(out, source=short, notes=said, codec=codec)
+    return account(steps, found, kept.facts, codec, kept.rows, episodes, joined, said, tell), rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """What the first pass leaves."""
+
+    stack: Stack
+    facts: Mapping[str, Facts]
+    order: Order | None
+    "None where no column names the episodes."
+    rows: tuple[int, ...]
+    "Of each part."
+    whole_ids: bool
+    "Whether all names of episodes are whole numbers as Python writes them."
+    width: int
+    "Bytes of a row in memory."
+
+
+def read(found: Sequence[Part], asked: Agreed, work: Path, memory: int, tell: Tell) -> Kept:
+    """The first pass: every row to the disk, cleaned, with where it came from and which episode it belongs to."""
+    rules, columns = asked.rules, list(asked.columns)
+    facts = {name: Facts(name) for name in columns}
+    stack, order, total = Stack(work / "all.rows"), Order() if rules.episode else None, sum(part.bytes for part in found)
+    counts, before, whole_ids, width = [], 0, True, 0
+    labels = _file_names(found)
+    for i, part in enumerate(found):
+        row = 0
+        for frame, share in part.read([name for name in columns if name in part.names], max(1 << 16, memory // 24)):
+            if not frame.height:
+                continue
+            frame = clean(frame, rules.na)
+            if FILE in columns and FILE not in part.names:
+                frame = frame.with_columns(pl.lit(labels[i]).alias(FILE))
+            for name in columns:
+                facts[name].see(frame[name], i, row, decimal=rules.decimal, dates=name == rules.time, form=rules.time_format)
+            here = pl.int_range(row, row + frame.height, eager=True)
+            extra = [pl.repeat(i, frame.height, dtype=pl.Int32, eager=True).alias(PART), here.alias(ROW)]
+            if order is not None:
+                called = _names(frame, rules, part, here, i)
+                extra.append(order.see(called, i))
+                if rules.episode != (EACH,):
+                    back = called.cast(pl.Int64, strict=False).cast(pl.String)
+                    whole_ids &= bool((back == called).fill_null(False).all())
+                    extra.append(called.alias(NAME))
+            frame = frame.with_columns(extra)
+            stack.add(frame)
+            width, row = max(width, int(frame.estimated_size()) // frame.height), row + frame.height
+            tell("reading", before + int(part.bytes * share), total)
+        if row == 0:
+            raise BadData(f"{part.name}: expected at least one row, but there is none. Leave it out, or write it again.")
+        counts.append(row)
+        before += part.bytes
+    return Kept(stack, facts, order, tuple(counts), whole_ids, width)
+
+
+def _names(frame: pl.DataFrame, rules: Rules, part: Part, rows: pl.Series, number: int) -> pl.Series:
+    """The name of the episode of every row: its columns' words with strokes between them."""
+    if rules.episode == (EACH,) and EACH not in frame.columns:
+        return rows.cast(pl.String) + f" {number}"
+
+    def fail(column: str, row: int, text: str):
+        raise BadData(f"{part.name}: column {column!r}, {part.place(rows[row])}: {text}")
+
+    pieces = []
+    for name in rules.episode:
+        cells = words(frame[name], fail)
+        if cells.null_count():
+            fail(name, int(cells.is_null().arg_max() or 0), f"expected the name of an episode, found an empty cell ({cells.null_count():,} nearby). "
+                 "A row without one belongs nowhere: fill it in, or leave the row out.")  # fmt: skip
+        pieces.append(cells)
+    return pl.DataFrame([cells.alias(str(j)) for j, cells in enumerate(pieces)]).select(pl.concat_str(pl.all(), separator="/")).to_series()
+
+
+def _file_names(found: Sequence[Part]) -> list[str]:
+    """What each file is called as an episode: its path, as far as it differs from the others', without its ending."""
+    if any(part.path is None for part in found):
+        return [part.name for part in found]
+    paths = [part.path for part in found if part.path is not None]
+    root = os.path.commonpath([path.resolve().parent for path in paths])
+    names = [path.resolve().relative_to(root).as_posix() for path in paths]
+    bare = [name[: len(name) - len(suffix(path))] for name, path in zip(names, paths)]
+    return bare if len(set(bare)) == len(bare) else names
+
+
+def alike(frames: Iterator[pl.DataFrame], facts: Mapping[str, Facts]) -> Iterator[pl.DataFrame]:
+    """Frames whose columns have the same type in all of them: their own, or text where they differ."""
+    for frame in frames:
+        yield frame.with_columns([_alike(frame[name], facts[name]) for name in frame.columns if name in facts])
+
+
+def _alike(cells: pl.Series, facts: Facts) -> pl.Series:
+    if len(facts.dtypes) == 1:
+        return cells.cast(next(iter(facts.dtypes)))
+    if cells.dtype == pl.Boolean and any(kind.is_numeric() for kind in facts.dtypes):
+        cells = cells.cast(pl.Int8)
+    return words(cells, lambda *_: None) if facts.dtypes else cells.cast(pl.String)  # pyright: ignore
+
+
+def all_numbers(data, column: str, rules: Rules, rows: int, memory: int) -> np.ndarray:
+    """The numbers of a column, evenly spaced ones if they are many, in double precision."""
+    step = max(1, 64 * rows // memory)
+    fail = lambda name, row, text: _fail(name, text)
+    return np.concatenate([numbers(one[column], fail, decimal=rules.decimal).drop_nulls()[::step].to_numpy() for one in data([column])])
+
+
+def combinations(data, action: tuple[Column, ...], rules: Rules) -> np.ndarray:
+    """(different ones, columns): the places of decisions that were made together."""
+    seen: set[tuple[int, ...]] = set()
+    for one in data([column.name for column in action]):
+        cells = [values_of(column, one, lambda name, row, text: _fail(name, text), rules.decimal) for column in action]
+        full = ~np.any([empty for _, empty in cells], axis=0)
+        seen |= set(map(tuple, np.unique(np.stack([values for values, _ in cells], axis=1)[full].astype(int), axis=0).tolist()))
+    return np.array(sorted(seen))
+
+
+def _fail(name: str, text: str):
+    raise BadData(f"column {name!r}: {text}")
