@@ -186,7 +186,7 @@ def _tree(known: Features, labels: tuple[list[str], np.ndarray], log: Episodes, 
         told = {"share": float(inner.n_node_samples[i] / len(rows)), "n": int(inner.n_node_samples[i]), "p": p.tolist()}
         if inner.children_left[i] >= 0:
             told |= {"column": known.names[inner.feature[i]], "threshold": float(inner.threshold[i]),
-                     "left": node(inner.children_left[i]), "right": node(inner.children_right[i])}  # fmt: skip
+                     "left": node(int(inner.children_left[i])), "right": node(int(inner.children_right[i]))}  # fmt: skip
         return told
 
     return {

@@ -296,7 +296,7 @@ def choose(found: Mapping[str, Evidence | Refused], control: Evidence, on: Bench
     return Choice(tuple(rows), known[0].id if known else None, need, found, control)
 
 
-def together(found: Mapping[str, Evidence], control: Evidence) -> tuple[Tested, ...]:
-    """All candidates tested on the same episodes, by Holm's step-down: where no episodes were kept to choose by."""
-    terms = {name: Terms(one.side.sums.contributions - control.side.sums.contributions) for name, one in found.items()}
+def together(found: Mapping[str, Evidence], on: Bench) -> tuple[Tested, ...]:
+    """The gains of all candidates tested on the same episodes, by Holm's step-down: where no episodes were kept to choose by."""
+    terms = {name: Terms(one.side.sums.contributions - on.returns) for name, one in found.items()}
     return improve(terms, 0.0, method="t", confidence=LEVEL).tested

@@ -71,7 +71,7 @@ def judge(
     if selection is None:
         known = {name: one for name in candidates if isinstance(one := found[name], Evidence)}
         choice = choose({name: found[name] for name in candidates}, copy, evaluation, len(judges))
-        tests, tested = max(len(known), 1), together(known, copy) if known else None
+        tests, tested = max(len(known), 1), together(known, evaluation) if known else None
     if choice.chosen is None:
         why = next((row.why for row in choice.rows), "there is no candidate")
         return refused(

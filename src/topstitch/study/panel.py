@@ -29,7 +29,8 @@ THRESHOLDS = (10.0, 20.0, 50.0, 100.0, 200.0)
 SWEEPS = 200
 SHARPNESS = {"gentle": 10.0, "firm": 100.0}
 "Weights of advantages in IQL and AWAC, in units of the spread of returns."
-UPDATES = 10_000
+UPDATES, MOST_UPDATES = 10_000, 50_000
+"Of a run; and of one that the advice would train for longer."
 
 KNOWN = {
     "bc": ("Imitation", "does as was done: nothing to gain, a check of training"),
@@ -107,17 +108,29 @@ class Truth(NamedTuple):
 # what is trained ---------------------------------------------------------------------------------------------------------------
 
 
-def safe(log: Episodes) -> str:
-    """The algorithm that departs least: with a guarantee for numbered states, among what practice does often for other single choices."""
-    if not isinstance(log.spec.action, Discrete):
-        return "iql"
-    return "spibb" if isinstance(log.spec.obs, Discrete) else "discrete_bcq"
+class Asked(NamedTuple):
+    """What somebody asks for by an algorithm's name."""
+
+    settings: Mapping[str, Any] = {}
+    sweep: Mapping[str, Sequence[float]] = {}
+    "Values of one float field, to be trained side by side."
+    updates: int | None = None
+    why: str = ""
+
+
+def advised(log: Episodes, advice: Mapping[str, Any]) -> dict[str, Asked]:
+    """What `study.advice` asks for, at most `MOST_UPDATES` updates each."""
+    tuples = lambda settings: {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
+    return {
+        one["name"]: Asked(tuples(one["settings"]), one["sweep"], min(one["steps"], MOST_UPDATES), one["reason"])
+        for one in advice["algorithms"]
+    }
 
 
 def usual(
-    log: Episodes, *, seeds: int, updates: int | None, discount: float, asked: Mapping[str, tuple[dict[str, Any], str]] | None = None
+    log: Episodes, *, seeds: int, updates: int | None, discount: float, asked: Mapping[str, Asked] | None = None
 ) -> tuple[Group, ...]:
-    """A panel for the spaces of a log: imitation, what is `asked` for (name -> (fields, why); by default what suits), and the safe default.
+    """A panel for the spaces of a log: imitation, what is `asked` for (by default what suits), and the safe default.
 
     Only policies with probabilities can be weighed, so methods that answer with one point of a `Box` are not among what suits.
     """
@@ -128,32 +141,44 @@ def usual(
         if isinstance(log.spec.action, Box)
         else ("iql",)
     )
-    every = {"bc": ({}, "a copy of practice by a net")} | dict(asked or {name: ({}, "suits these spaces") for name in suits})
-    every.setdefault(safe(log), ({}, "the safe default"))
+    every = {"bc": Asked(why="a copy of practice by a net")} | dict(asked or {name: Asked(why="suits these spaces") for name in suits})
+    every.setdefault(safe(log), Asked(why="the safe default"))
     spread = float(log.returns(discount).std()) or 1.0
-    return tuple(
-        group(name, fields, seeds=seeds, updates=updates, discount=discount, spread=spread, why=why)
-        for name, (fields, why) in every.items()
+    made = lambda name, one: group(
+        name, one.settings, sweep=one.sweep, seeds=seeds, updates=updates or one.updates, discount=discount, spread=spread, why=one.why
     )
+    return tuple(made(name, one) for name, one in every.items())
 
 
 def group(
-    name: str, given: dict[str, Any], *, seeds: int, updates: int | None = None, discount: float = 1.0, spread: float = 1.0, why: str = ""
-) -> Group:
+    name: str, given: Mapping[str, Any], *, sweep: Mapping[str, Sequence[float]] | None = None, seeds: int, updates: int | None = None,
+    discount: float = 1.0, spread: float = 1.0, why: str = "",
+) -> Group:  # fmt: skip
     """Runs of an algorithm with settings that suit a study; `given` fields take their place. `spread` is that of returns."""
     kind = algos.find(name)
     known = {f.name for f in dataclasses.fields(kind)}
     fields = {"hidden": (128, 128), "lr": 1e-3, "discount": discount if name == "spibb" else min(discount, 0.99)}
-    fields = {field: value for field, value in fields.items() if field in known} | given
+    fields = {field: value for field, value in fields.items() if field in known} | dict(given)
     fields |= {"steps": updates} if updates else {} if "steps" in given else {"steps": UPDATES}
-    swept: dict[str, dict[str, float]] = {"": {}}
+    swept: dict[str, dict[str, float]] = {
+        f"{field} {value:g}": {field: value} for field, values in (sweep or {}).items() for value in values
+    }
     if name == "spibb":
-        fields["steps"] = SWEEPS
-        if "threshold" not in given:
-            swept, seeds = {f"≥ {n:.0f} times": {"threshold": n} for n in THRESHOLDS}, 1
-    elif name in ("iql", "awac") and "beta" not in given:
+        fields |= {"steps": SWEEPS, "discount": discount}
+        swept, seeds = swept if "threshold" in given else {f"≥ {n:.0f} times": {"threshold": n} for n in THRESHOLDS}, 1
+    elif name in ("iql", "awac") and not swept and "beta" not in given:
         swept = {label: {"beta": sharp / spread} for label, sharp in SHARPNESS.items()}
-    return Group(name, tuple(kind(**fields | more) for more in swept.values()), seeds, tuple(swept), why, kind.paper.url)
+    swept = swept or {"": {}}
+    return Group(
+        name, tuple(kind(**fields | more) for more in swept.values()), 1 if name == "bc" else seeds, tuple(swept), why, kind.paper.url
+    )
+
+
+def safe(log: Episodes) -> str:
+    """The algorithm that departs least: with a guarantee for numbered states, among what practice does often for other single choices."""
+    if not isinstance(log.spec.action, Discrete):
+        return "iql"
+    return "spibb" if isinstance(log.spec.obs, Discrete) else "discrete_bcq"
 
 
 # training ----------------------------------------------------------------------------------------------------------------------

@@ -27,11 +27,12 @@ from ..ope.table import Refused
 from ..runs import fields_of
 from ..store import save_policy
 from . import saying, sections
+from .advice import advise
 from .changes import Features, changes
 from .describe import describe
 from .judging import CONTROL, Judged, choosing, judge, refused
 from .logger import Logger, chances, learn
-from .panel import Group, Made, Truth, safe, trained, usual
+from .panel import Group, Made, Truth, advised, safe, trained, usual
 from .plan import Plan, Unit, deal, kind_of, margin_of
 from .schema import VERSION
 from .verdict import Numbers, verdict
@@ -96,8 +97,8 @@ def study(
         stopped = Numbers(margin, critical=counts["critical"])
         found = Found(refused("", margin)._replace(verdict=verdict(stopped), numbers=stopped))
     else:
-        advice = _advised(log, looked)
-        panel = panel or usual(log, seeds=seeds, updates=updates, discount=plan.discount, asked=_asked(advice))
+        advice = keep("advice", lambda: advise(log, findings=looked).plain())
+        panel = panel or usual(log, seeds=seeds, updates=updates, discount=plan.discount, asked=advised(log, advice))
         found = learned(log, parts, out, plan, panel, margin=margin, cautions=counts["caution"], truth=truth, tell=tell, progress=progress)
     tell("Describing")
     description = keep("data", lambda: describe(log, seed=plan.seed, discount=plan.discount))
@@ -122,7 +123,7 @@ def study(
         }  # fmt: skip
     if found.made:
         told |= {
-            "policies": sections.policies(found.made, found.exact, None if advice is None else list(_asked(advice)), safe(log)),
+            "policies": sections.policies(found.made, found.exact, None if advice is None else list(advised(log, advice)), safe(log)),
             "estimates": sections.estimates(judged, found.made, name, found.exact),
             "choice": sections.choice(judged.choice, judged.tested, plan),
         }  # fmt: skip
@@ -138,6 +139,7 @@ def study(
                 "verdict": judged.verdict.word,
             },
         )
+    told["verdict"]["sentence"] = saying.sentence(told, unit, plan)
     told["chain"] = saying.chain(told, judged.numbers, judged.verdict, unit, plan)
     told["limits"] = saying.limits(told, plan)
     told["reproduce"] = reproduce(log, out, plan, started, command, best, time.monotonic() - began)
@@ -170,19 +172,6 @@ def learned(
         values = truth.of([*policies.values(), logger.copy.policy()])
         exact = dict(zip([*policies, CONTROL], map(float, values))) | {"practice": truth.practice}
     return Found(judged, logger, made, exact)
-
-
-def _advised(log, looked) -> dict | None:
-    try:
-        from .advice import advise
-    except ImportError:
-        return None
-    return plain(advise(log, findings=looked).plain())
-
-
-def _asked(advice: Mapping[str, Any] | None) -> dict[str, tuple[dict[str, Any], str]]:
-    """What the advice asks for: name -> (fields, why)."""
-    return {} if advice is None else {one["name"]: (one["settings"], one["reason"]) for one in advice["algorithms"]}
 
 
 # the folder --------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from .judging import CONTROL, Judged
 from .plan import Plan, Unit
 from .schema import LINKS
 from .sections import estimate
-from .verdict import ENOUGH, ERRORS, LEVEL, LIKELY, RULE, Numbers, Verdict, lacking, off
+from .verdict import ENOUGH, ERRORS, LEVEL, LIKELY, RULE, Numbers, Verdict, lacking
 
 LACKS = {
     "caution": "a finding of the checks forbids more than a trial",
@@ -48,10 +48,10 @@ def here(code: str, x: Numbers, unit: Unit, unbounded: str | None) -> str:
             why = {
                 "caution": f"{x.cautions} findings forbid more than a trial",
                 "unbounded": unbounded,
-                "bound": f"the guaranteed lower end is {unit.difference(x.bound or 0)}",
+                "bound": f"the guaranteed lower end is {unit.difference(x.bound or 0.0)}",
             }
             missing = [str(why[one]) for one in lacking(x)]
-            found = f"Guaranteed to be at least {unit.difference(x.bound or 0)}" if not missing else f"No: {'; '.join(missing)}"
+            found = f"Guaranteed to be at least {unit.difference(x.bound or 0.0)}" if not missing else f"No: {'; '.join(missing)}"
             return f"{found}. Net of the control the lower end is {unit.difference(x.net.low)}."
         case "promising":
             return f"The lower end at {LIKELY:.0%}, one-sided, is {unit.difference(x.likely)}; at {LEVEL:.0%}, two-sided, {unit.difference(x.lowest)}, and the margin is {unit.difference(-x.margin)}."
@@ -112,6 +112,7 @@ def verdict(judged: Judged, unit: Unit, plan: Plan, margin_from: str, chosen: st
                         "control": truth[CONTROL] - truth["practice"] if CONTROL in truth else None}  # fmt: skip
     return {
         "word": found.word, "reasons": reasons(found, x, unit, judged.unbounded), "rule": rule, "level": LEVEL, "margin": x.margin, "margin_from": margin_from,
+        "share": judged.share,
         "errors": ERRORS, "chosen": chosen,
     } | out  # fmt: skip
 
@@ -171,7 +172,7 @@ def chain(study: Mapping[str, Any], x: Numbers, found: Verdict, unit: Unit, plan
     else:
         told.append(link("policies", "note", "not reached", ""))
     if estimates and judged:
-        told.append(link("estimates", "caps" if caps == "estimates" else "warn" if off(x.control, 0) else "ok", unit.level(study["verdict"]["value"]["value"]),
+        told.append(link("estimates", "caps" if caps == "estimates" else "warn" if x.control.excludes_zero else "ok", unit.level(study["verdict"]["value"]["value"]),
                          f"control {unit.difference(x.control.value)}"))  # fmt: skip
     else:
         told.append(link("estimates", "note", "none", ""))

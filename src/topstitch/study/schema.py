@@ -13,12 +13,13 @@ topstitch, schema    the version that wrote it; `VERSION` of this layout
 title, question      of the page; the question is one sentence ("Should a policy learned from 20,000 logged stays replace …?")
 words                {"episode", "episodes", "step", "steps", "value"}: what things are called in this log: stay, stays, decision, decisions,
                      survival. `value` may be null: then "return"
-unit                 {"kind", "discount", "low", "high"}: kind is "share" where the return of an episode lies in 0 … 1 (percent and points),
-                     else "return" (plain numbers). `low` and `high` are the declared range of an episode's return, or null
+unit                 {"kind", "name", "discount", "low", "high"}: kind is "share" where the return of an episode lies in 0 … 1 (percent and points),
+                     else "return" (plain numbers); `name`: what one unit is called ("€"), or null. `low` and `high` are the declared range of an episode's return, or null
 simulated            true where exact values are known: then `exact` stands beside estimates, else it is null everywhere
 
 verdict
     word             one of `WORDS`
+    sentence         the verdict in one sentence with numbers, as the terminal says it
     reasons          [{"code", "text"}]: what decided, most important first. Codes are those of `verdict.RULE` (`study/verdict.py`)
     rule             [{"code", "asks", "here", "holds", "decides", "word"}]: the written rule in its order: what each step asks, what it found
                      (a sentence with numbers), whether it holds (null: not reached), whether it decided, and the word that it gives
@@ -27,6 +28,8 @@ verdict
     chosen           id of the policy that was judged, or null
     value, practice  estimates: of the chosen policy, of practice (the mean of logged returns), by evaluation episodes
     gain, control, net   gains: of the chosen policy; of the negative control; of the chosen policy over the control
+    placebo          by how much the weights of the chosen policy change what was expected before the first decision
+    share            of decisions, in which the control follows the copy of practice (else practice goes on)
     bound            {"low", "level", "method", "refused"}: the guaranteed lower end of the gain, where a range of returns is declared and
                      probabilities are recorded; else why there is none
     effective        what the evaluation episodes are worth for the chosen policy; `episodes` how many there are
@@ -96,10 +99,11 @@ choice
     holm             null, or [{"id", "accepted", "low", "p", "reason"}] where candidates were tested together
 
 changes              where the chosen policy differs from practice, on all episodes
-    actions          [{"name", "practice", "policy"}]: shares of decisions
+    kind             "shares" of discrete actions, or "means" of vectors
+    actions          [{"name", "practice", "policy"}]: shares of decisions; or means, with "sd", that of the logged actions
     same             the share of decisions on which they agree (Σ min)
     groups           [{"name", "by", "low", "high", "share", "same", "practice": [...], "policy": [...]}]: by groups of states
-    states           [{"name", "visits", "same", "practice": {"action", "share"}, "policy": {"action", "share", "before"}}]: the most changed ones
+    states           [{"name", "visits", "same", "about": {column: value}, "practice": {"action", "share"}, "policy": {"action", "share", "before"}}]: the most changed ones
     tree             {"root", "asks", "classes", "fidelity", "constant", "folds", "depth", "leaves"}; a node is {"share", "n", "p": [per class]} and,
                      unless a leaf, {"column", "threshold", "left" (≤), "right" (>)}. `fidelity` and `constant` are cross-validated
     refused          why there is nothing, or null
@@ -107,11 +111,6 @@ changes              where the chosen policy differs from practice, on all episo
 limits               [{"code", "text", "tested"}]: what must be true, what cannot be tested first
 reproduce            {"command", "commands": [{"what", "command"}], "fingerprints": {"data", "study", "policy"}, "seeds": {...}, "settings": {...},
                      "versions": {...}, "seconds", "finished", "files": [{"path", "what"}]}
-
-wanted by the page   `unit.name`: what one unit of value is called ("€", "kWh"), or null. `verdict.placebo`: the gain that the rule's step of that name
-                     read, or null. `changes.kind`: "shares", or "means" where actions are continuous; then `changes.actions` holds, for each
-                     dimension, the mean action as "practice" and "policy" with "sd", that of the logged actions, and `changes.groups` means likewise.
-                     `changes.states[].name` may hold what is typical of a state. `data.truncated` counts episodes
 """
 
 VERSION = 1

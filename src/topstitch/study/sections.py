@@ -13,7 +13,7 @@ from ..ope.doubly_robust import direct, doubly_robust
 from ..ope.improvement import Tested
 from ..ope.table import Refused
 from ..runs import fields_of
-from .evidence import Bench, Choice, Evidence, gap, spread
+from .evidence import Bench, Choice, Evidence, gain, gap, net, spread, value
 from .judging import CONTROL, Judged
 from .logger import Logger
 from .panel import Made
