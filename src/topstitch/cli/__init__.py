@@ -6,6 +6,7 @@ import sys
 
 COMMANDS = {
     "quickstart": "the whole story on a shipped table of treatment logs, in a few minutes",
+    "run": "may a policy replace practice? a study of a log, with a verdict and a page",
     "train": "learn policies from a log: topstitch train iql --data log.parquet …",
     "finetune": "go on from offline runs by acting in an environment",
     "evaluate": "let trained policies act in a Gymnasium environment",
@@ -14,6 +15,7 @@ COMMANDS = {
     "select": "rank policies by a log, without an environment",
     "bench": "named tasks: data, settings and numbers to stand beside",
     "collect": "let a policy act in an environment, and keep the log",
+    "report": "one page of a study, or of plain runs, from stored results",
     "advise": "imitation or offline RL? which algorithms, which estimators? what next?",
     "algorithms": "what there is to choose from, with sources",
     "data": "a table becomes a log; look at it: topstitch data import stays.csv --guess -o icu",
