@@ -17,6 +17,7 @@ from topstitch.core import Box, Discrete, Markov, Policy, Spec
 from topstitch.data import BadData, Episodes
 from topstitch.data.trajectories import trajectories
 from topstitch.ope.behaviour import fit_behaviour
+from topstitch.ope.crossfit import Crossfitted
 from topstitch.ope.fqe import FQE, fqe, lstdq, tree_fqe
 from topstitch.ope.model import World, rolled_out, tabular
 from topstitch.ope.table import Refused, log_probs
@@ -63,6 +64,25 @@ def test_fitted_values_are_those_of_the_empirical_world(covered, fit, atol):
     np.testing.assert_allclose(values.v, truth.v[log.obs], atol=atol)
     np.testing.assert_allclose(values.behind, np.where(log.terminal[last], 0, truth.v[log.next_obs[last]]), atol=atol)
     assert (values.behind[log.truncated[last]] != 0).all() and log.truncated[last].any()
+
+
+def test_what_the_best_action_promises(covered):
+    """In place of the policy's mean, and behind a cut too; both from one fit a fold, which is the answer of a call."""
+    log, policy, _, _ = covered
+    belief = lstdq(policy, log, discount=DISCOUNT)
+    q, last = belief.every(np.arange(5))[0], log.stops - 1
+    found = belief.greedy(log)
+    np.testing.assert_allclose(found.v, q.max(axis=1)[log.obs])
+    np.testing.assert_allclose(found.behind, np.where(log.terminal[last], 0, q.max(axis=1)[log.next_obs[last]]))
+    mask = (np.arange(3) != q.argmax(axis=1)[:, None])[log.obs] | np.eye(3, dtype=bool)[log.action]
+    legal = dataclasses.replace(log, mask=mask, next_mask=np.ones_like(mask))
+    np.testing.assert_allclose(belief.greedy(legal).v, np.where(mask, q[log.obs], -np.inf).max(axis=1))
+    fits = []
+    learned = Crossfitted(lambda policy, part: fits.append(len(part)) or lstdq(policy, part, discount=DISCOUNT), folds=3)
+    both = learned.several(policy, log, lambda found, part: (found.values(part), found.greedy(part)))
+    assert len(fits) == 3 and (both[1].v >= both[0].v - 1e-9).all()
+    for a, b in zip(dataclasses.astuple(learned(policy, log)), dataclasses.astuple(both[0])):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_members_scatter_as_bootstraps_of_episodes_do(covered):

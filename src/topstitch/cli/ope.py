@@ -23,16 +23,26 @@ examples:
 FITTED = ("dm", "fqe", "dr", "wdr", "magic")
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judging:
+    """What policies are judged by."""
+
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, role("RUNS…")]
     "Folders of runs, or files of single policies."
     data: Annotated[str, tyro.conf.arg(metavar="FILE")]
     "The log."
+    discount: Annotated[float | None, tyro.conf.arg(metavar="γ", help_behavior_hint="(default: that of the runs)")] = None
+    "Of rewards, per step, or per unit of time where steps have durations."
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    json: Json = False
+    roles: Flat = Roles()  # noqa: RUF009, it is frozen
+    "For tables: which column plays which part."
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Judging):
     estimators: Annotated[str, tyro.conf.arg(metavar="NAME,…")] = "wis,wdr,fqe"
     "Names with commas, or `all`."
-    discount: Annotated[float | None, tyro.conf.arg(metavar="γ", help_behavior_hint="(default: that of the runs)")] = None
-    "Of rewards, per step."
     confidence: Annotated[float, tyro.conf.arg(metavar="P")] = 0.95
     "Of the intervals, which are two-sided."
     interval: Annotated[Literal["bootstrap", "t", "bca", "hoeffding", "bernstein", "anderson", "truncated", "betting"], role("METHOD")] = (
@@ -49,14 +59,10 @@ class Options:
     "Updates of fitted Q evaluation, for each fold and policy."
     stream: bool = False
     "Read a Parquet table in parts, for logs larger than memory: importance sampling, and decisions of one step."
-    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     out: Annotated[
         str | None, tyro.conf.arg(metavar="FOLDER", aliases=["-o"], help_behavior_hint="(default: RUNS, if it is one folder)")
     ] = None
     "Where estimates.json and estimates.png go."
-    json: Json = False
-    roles: Flat = Roles()  # noqa: RUF009, it is frozen
-    "For tables: which column plays which part."
 
 
 def main(argv: list[str]) -> int:

@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from . import Wrong, parse, start_jax
-from .ope import fitted_by_folds, read_policies
-from .roles import Flat, Json, Roles, read_log, role
+from .ope import Judging, fitted_by_folds, read_policies
+from .roles import read_log
 
 ABOUT = """Rank policies by a log, without an environment: by several scores side by side, as none is right on every task.
 
@@ -25,32 +25,22 @@ SCORES = {
     "wdr": "weighted doubly robust estimate",
     "lower": "lower end of that one's interval",
     "mwl": "estimate by marginal weights",
-    "td": "error of one step of the fitted Q, the least first",
-    "bvft": "loss in the tournament of the fitted Qs, the least first",
+    "td": "how far the fitted Q is from what the best action promises a step later, the least first",
+    "bvft": "the same in the tournament of the fitted Qs, the least first",
 }
 LEAST_FIRST = ("td", "bvft")
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, role("RUNS…")]
-    "Folders of runs, or files of single policies."
-    data: Annotated[str, tyro.conf.arg(metavar="FILE")]
-    "The log."
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(Judging):
     by: Annotated[str, tyro.conf.arg(metavar="SCORE")] = "fqe"
     "What decides: fqe, wdr, lower, mwl, td or bvft."
-    discount: Annotated[float | None, tyro.conf.arg(metavar="γ", help_behavior_hint="(default: that of the runs)")] = None
-    "Of rewards, per step."
     confidence: Annotated[float, tyro.conf.arg(metavar="P")] = 0.95
     "Of the lower end, one-sided."
     steps: Annotated[int, tyro.conf.arg(metavar="N")] = 5000
     "Updates of fitted Q evaluation, in each of two folds, for each policy."
-    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     out: Annotated[str | None, tyro.conf.arg(metavar="FILE", aliases=["-o"], help_behavior_hint="")] = None
     "Also write the table as JSON."
-    json: Json = False
-    roles: Flat = Roles()  # noqa: RUF009, it is frozen
-    "For tables: which column plays which part."
 
 
 def main(argv: list[str]) -> int:
@@ -81,10 +71,10 @@ def ranked(policies: dict, log, discount: float, options: Options) -> tuple[list
     from .. import ope
     from ..ope.select import bvft, claims, td_error
 
-    learned, remarks, values = fitted_by_folds(discount, options.steps, 2, options.seed), [], {}
+    learned, remarks, values, greedy = fitted_by_folds(discount, options.steps, 2, options.seed), [], {}, {}
     for name, policy in policies.items():
         try:
-            values[name] = learned(policy, log)
+            values[name], greedy[name] = learned.several(policy, log, lambda found, part: (found.values(part), found.greedy(part)))
         except ope.Refused as reason:
             remarks.append(f"{name}: {reason}")
     level = 2 * options.confidence - 1  # the lower end of a two-sided interval at this level is one-sided at `confidence`
@@ -104,7 +94,7 @@ def ranked(policies: dict, log, discount: float, options: Options) -> tuple[list
     if log.log_prob is None:
         remarks.append("The log has no probabilities of its actions, so wdr is missing.")
     if len(values) > 1:
-        said = claims(log, list(values.values()), discount=discount)
+        said = claims(log, list(greedy.values()), discount=discount)
         for name, td, loss in zip(values, td_error(said), bvft(said)):
             rows[name] |= {"td": float(td), "bvft": float(loss)}
     sign = 1 if options.by in LEAST_FIRST else -1

@@ -49,7 +49,7 @@ class Parts:
 
     def __iter__(self) -> Iterator[Episodes]:
         wanted, names = sorted({name for columns in self.columns.values() for name in columns}), list[np.ndarray]()
-        with pq.ParquetFile(self.path, buffer_size=BUFFER) as file:
+        with pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False) as file:
             first, rest = 0, pl.DataFrame()
             for batch in file.iter_batches(self.rows, columns=wanted):
                 rest = pl.concat([rest, pl.DataFrame(pl.from_arrow(batch))]) if rest.height else pl.DataFrame(pl.from_arrow(batch))

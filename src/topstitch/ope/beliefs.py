@@ -68,13 +68,20 @@ class Belief:
 
     def values(self, log: Episodes) -> Values:
         """What the members believe on average, at the rows of any log of the same spaces: see `Values`."""
-        q = self.logged(log).mean(axis=0)
+        return self._values(log, self.mean)
+
+    def greedy(self, log: Episodes) -> Values:
+        """The same, but V is what the best legal action promises: what Q would have to say if its policy were the best there is. For a `Box`,
+        whose best action is not known, V stays that of the policy."""
+        return self._values(log, self.best if isinstance(self.spec.action, Discrete) else self.mean)
+
+    def _values(self, log: Episodes, value: Callable) -> Values:
         last = log.stops - 1
         behind = np.zeros(len(log))
         cut = ~log.terminal[last]
         if cut.any():
-            behind[cut] = self.mean(log.next_obs[last[cut]], None if log.next_mask is None else log.next_mask[last[cut]]).mean(axis=0)
-        return Values(q, self.mean(log.obs, log.mask).mean(axis=0), behind)
+            behind[cut] = value(log.next_obs[last[cut]], None if log.next_mask is None else log.next_mask[last[cut]]).mean(axis=0)
+        return Values(self.logged(log).mean(axis=0), value(log.obs, log.mask).mean(axis=0), behind)
 
     def logged(self, log: Episodes) -> np.ndarray:
         """(members, steps): Q(s, a) of the logged actions."""
@@ -92,6 +99,11 @@ class Belief:
             return _members(lambda o, p: (np.asarray(self.every(o), np.float64) * p[None]).sum(axis=-1), seen, done)
         each = [_members(self.every, seen, done[:, k]) for k in range(done.shape[1])]
         return np.mean(each, axis=0)
+
+    def best(self, obs: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """(members, n): the largest Q(s, ·) of a legal action, at raw observations; for discrete actions."""
+        legal = np.ones((len(obs), self.spec.action.size), bool) if mask is None else mask
+        return _members(lambda o, m: np.where(m[None], np.asarray(self.every(o)), -np.inf).max(axis=-1), self._seen(obs), legal)
 
     def starts(self, log: Episodes) -> np.ndarray:
         """(members, episodes): V of each first observation."""

@@ -15,7 +15,7 @@ from .table import Refused, Values
 class Crossfitted:
     """`fit` once a fold: on all other episodes, to be asked about the fold's own (Chernozhukov et al. 2018, https://doi.org/10.1111/ectj.12097).
 
-    To be handed to `estimate` as `values`. What it learned for a policy is kept, as several estimators ask for it.
+    To be handed to `estimate` as `values`.
     """
 
     fit: Callable[[Policy, Episodes], Any]
@@ -25,13 +25,19 @@ class Crossfitted:
 
     def __call__(self, policy: Policy, log: Episodes) -> Values:
         """Raises `Refused` where there are fewer episodes than folds."""
+        return self.several(policy, log, lambda found, part: (found.values(part),))[0]
+
+    def several(self, policy: Policy, log: Episodes, ask: Callable[[Any, Episodes], tuple[Values, ...]]) -> tuple[Values, ...]:
+        """Several answers of what `fit` found, which is learned once: `ask` is told that, and the episodes of a fold."""
         if len(log) < self.folds:
             raise Refused(f"{log.source}: values are learned in {self.folds} folds of episodes, but there are only {len(log)}.")
         fold = np.random.default_rng(self.seed).permutation(len(log)) % self.folds
-        q, v, behind = np.zeros(log.steps), np.zeros(log.steps), np.zeros(len(log))
+        out = list[Values]()
         for k in range(self.folds):
             own = fold == k
-            found = self.fit(policy, log.take(np.flatnonzero(~own))).values(log.take(np.flatnonzero(own)))
+            answers = ask(self.fit(policy, log.take(np.flatnonzero(~own))), log.take(np.flatnonzero(own)))
+            out = out or [Values(np.zeros(log.steps), np.zeros(log.steps), np.zeros(len(log))) for _ in answers]
             rows = np.repeat(own, log.lengths)
-            q[rows], v[rows], behind[own] = found.q, found.v, found.behind
-        return Values(q, v, behind)
+            for whole, part in zip(out, answers, strict=True):
+                whole.q[rows], whole.v[rows], whole.behind[own] = part.q, part.v, part.behind
+        return tuple(out)

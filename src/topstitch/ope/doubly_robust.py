@@ -70,7 +70,11 @@ def mixed(table: Table) -> Mixture:
     r"""MAGIC and its parts: shares $x = \arg\min_{x \in \Delta} x^\top (\hat\Omega + b b^\top) x$, Ω̂ the covariance of the members, b how far
     each lies outside the 90% percentile interval of WDR. Stopped after 0 steps a member is DM, after all of them WDR.
 
-    Differs from the paper in: of many steps some 50 are members, geometrically spaced.
+    Ω̂ is that of equation 5 of the paper. Its authors' reference code in C++ says that the numbers printed there were made without the factor n,
+    and with it takes an interval of 50 %; it has κ = 200, too, and adds 1e-5 to the diagonal. Here 90 % stays: in the world of three steps
+    of the tests the root mean square error was the smaller with right, half right and wrong values, at 50 to 1,000 episodes (0.020 to
+    0.41, against 0.040 to 0.50 with 50 %). Differs from both in: of many steps some 50 are members, geometrically spaced;
+    the model's value of where it thinks that episodes begin is no member.
     """
     sums = weighted_doubly_robust(table)
     n, horizon = len(sums.top), table.reward.shape[1]

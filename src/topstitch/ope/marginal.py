@@ -271,12 +271,13 @@ def solve(flow: Flow, method: Method = "mwl", *, ridge: float = 0.0, penalty: fl
 
 
 def _linear(matrix, given, ridge: float) -> np.ndarray:
-    if scipy.sparse.issparse(
-        matrix
-    ):  # of logged pairs only, nearly diagonal: some tens of products solve what takes a factorisation minutes
-        found, failed = scipy.sparse.linalg.bicgstab(matrix, given, rtol=1e-12, atol=0, M=scipy.sparse.diags_array(1 / matrix.diagonal()))
-        if not failed and np.abs(matrix @ found - given).max() <= 1e-10 * np.abs(given).max():
-            return found
+    if scipy.sparse.issparse(matrix):  # of logged pairs, nearly diagonal: some tens of products solve what takes a factorisation minutes
+        diagonal = matrix.diagonal()
+        guess = scipy.sparse.diags_array(1 / np.where(diagonal, diagonal, 1))
+        with np.errstate(all="ignore"):  # where it diverges, the factorisation has to do
+            found, failed = scipy.sparse.linalg.bicgstab(matrix, given, rtol=1e-12, atol=0, M=guess)
+            if not failed and np.abs(matrix @ found - given).max() <= 1e-10 * np.abs(given).max():
+                return found
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:

@@ -83,7 +83,11 @@ def _pair(estimates, truth) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Claims(NamedTuple):
-    """What candidates say of the rows of a log, and what the log says. Of the greedy policies, or of given ones: as `after` is made."""
+    """What candidates say of the rows of a log, and what the log says.
+
+    To choose among policies, `after` is the largest Q(s', ·) (`Belief.greedy`): the Q of the best policy alone says what follows from it then.
+    With the mean under each candidate's own policy every right Q does, however bad the policy: that compares guesses at the Q of one policy.
+    """
 
     q: np.ndarray
     "(candidates, n): Q(s, a) of the logged action."
