@@ -37,6 +37,8 @@ PUBLIC = {
     "DQN": "algos.baseline.dqn:DQN",
     "SAC": "algos.baseline.sac:SAC",
     "TD3": "algos.baseline.td3:TD3",
+    "DiscreteSAC": "algos.baseline.discrete_sac:DiscreteSAC",
+    "QRDQN": "algos.baseline.qr_dqn:QRDQN",
     "IQL": "algos.weighted.iql:IQL",
     "AWAC": "algos.weighted.awac:AWAC",
     "EMRL": "algos.weighted.emrl:EMRL",
@@ -53,9 +55,18 @@ PUBLIC = {
     "IDQL": "algos.constraint.idql:IDQL",
     "IFQL": "algos.constraint.ifql:IFQL",
     "FQL": "algos.constraint.fql:FQL",
+    "BRAC": "algos.constraint.brac:BRAC",
+    "KLControl": "algos.constraint.kl_control:KLControl",
+    "OneStep": "algos.constraint.one_step:OneStep",
+    "EMaQ": "algos.constraint.emaq:EMaQ",
+    "AlgaeDICE": "algos.constraint.algae_dice:AlgaeDICE",
+    "PLAS": "algos.constraint.plas:PLAS",
+    "SPOT": "algos.constraint.spot:SPOT",
     "CQL": "algos.conservative.cql:CQL",
     "CalQL": "algos.conservative.cal_ql:CalQL",
     "DiscreteCQL": "algos.conservative.discrete_cql:DiscreteCQL",
+    "UDS": "algos.conservative.uds:UDS",
+    "CDS": "algos.conservative.cds:CDS",
     "SACN": "algos.ensemble.sac_n:SACN",
     "EDAC": "algos.ensemble.edac:EDAC",
     "SACRND": "algos.ensemble.sac_rnd:SACRND",
@@ -82,7 +93,9 @@ __all__ = ["__version__", *PUBLIC, *PARTS]
 if TYPE_CHECKING:
     from . import ope
     from .algos import ALGORITHMS
+    from .algos.baseline.discrete_sac import DiscreteSAC
     from .algos.baseline.dqn import DQN
+    from .algos.baseline.qr_dqn import QRDQN
     from .algos.baseline.sac import SAC
     from .algos.baseline.td3 import TD3
     from .algos.classic.dr_policy_gradient import DRPolicyGradient
@@ -93,15 +106,24 @@ if TYPE_CHECKING:
     from .algos.classic.spibb import SPIBB
     from .algos.classic.tabular_q import TabularQ
     from .algos.conservative.cal_ql import CalQL
+    from .algos.conservative.cds import CDS
     from .algos.conservative.cql import CQL
     from .algos.conservative.discrete_cql import DiscreteCQL
+    from .algos.conservative.uds import UDS
+    from .algos.constraint.algae_dice import AlgaeDICE
     from .algos.constraint.bcq import BCQ
     from .algos.constraint.bear import BEAR
+    from .algos.constraint.brac import BRAC
     from .algos.constraint.discrete_bcq import DiscreteBCQ
+    from .algos.constraint.emaq import EMaQ
     from .algos.constraint.fql import FQL
     from .algos.constraint.idql import IDQL
     from .algos.constraint.ifql import IFQL
+    from .algos.constraint.kl_control import KLControl
+    from .algos.constraint.one_step import OneStep
+    from .algos.constraint.plas import PLAS
     from .algos.constraint.rebrac import ReBRAC
+    from .algos.constraint.spot import SPOT
     from .algos.constraint.td3_bc import TD3BC
     from .algos.ensemble.edac import EDAC
     from .algos.ensemble.rem import REM

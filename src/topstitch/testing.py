@@ -60,7 +60,8 @@ def tiny(action: type, *, obs: type = Box, kind: str = "plain", masks: bool = Fa
         np.ones_like(seen) if kind == "constant_obs" else seen, done, np.ones(n) if kind == "constant_reward" else rng.normal(size=n), terminal,
         ends=ends, next_obs=np.roll(seen, -1, axis=0), next_mask=None if mask is None else np.roll(mask, -1, axis=0), mask=mask,
         states=5 if obs is Discrete else None, actions={Discrete: 4, MultiDiscrete: (4, 3)}.get(action), low=-2.0 if action is Box else None,
-        high=4.0 if action is Box else None, log_prob=np.full(n, -np.log(12 if action is MultiDiscrete else 4)), source=f"tiny {kind} data",
+        high=4.0 if action is Box else None, log_prob=np.full(n, -np.log(12 if action is MultiDiscrete else 4)),
+        info={"labelled": np.arange(n) % 4 > 0}, source=f"tiny {kind} data",
     ).normalised()  # fmt: skip
 
 
@@ -346,7 +347,7 @@ def probe_data(name: str, action: type, rows: int = 840, *, obs: type = Box) -> 
     return Episodes.of(
         np.eye(3, dtype=np.float32)[state] if obs is Box else state, done, reward, terminal, actions=members,
         states=None if obs is Box else 3, low=-1.0 if action is Box else None, high=1.0 if action is Box else None,
-        probability=np.broadcast_to(spread, len(done)), source=f"probe {name!r}",
+        probability=np.broadcast_to(spread, len(done)), info={"labelled": np.ones(len(done), bool)}, source=f"probe {name!r}",
     )  # fmt: skip
 
 

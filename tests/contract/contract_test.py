@@ -14,6 +14,8 @@ VARIANTS = [
     ("dqn", dict(double=True)),
     ("cql", dict(gap=1.0, max_backup=True, gap_floor=-5.0)),
     ("rebrac", dict(norm=False, normalise_q=False)),
+    ("brac", dict(divergence="kl_dual")),
+    ("discrete_cql", dict(quantiles=3)),
     ("lspi", dict(features="polynomial")),
     ("spibb", dict(constraint="below")),
 ]

@@ -15,7 +15,7 @@ from scipy.stats import norm
 from topstitch import nets, ops
 from topstitch.algos.baseline.sac import SAC
 from topstitch.algos.constraint import bear
-from topstitch.algos.constraint.bcq import BCQ, Shift, Shifted
+from topstitch.algos.constraint.bcq import BCQ
 from topstitch.algos.constraint.bear import BEAR
 from topstitch.algos.constraint.fql import FQL
 from topstitch.algos.constraint.idql import IDQL, Weighted
@@ -358,10 +358,10 @@ def test_bcq_with_one_candidate_and_no_perturbation_is_its_model_of_behaviour(da
 
 
 def test_what_is_shifted_moves_by_at_most_its_reach():
-    vae, shift = nets.VAE(SPEC, (8,), key=jax.random.key(0)), Shift(SPEC, (8,), key=jax.random.key(1))
+    vae, shift = nets.VAE(SPEC, (8,), key=jax.random.key(0)), nets.Shift(SPEC, (8,), key=jax.random.key(1))
     shift = eqx.tree_at(lambda s: s.net.layers[-1].bias, shift, jnp.full(1, 50.0))
     obs, key = jax.random.normal(jax.random.key(2), (64, 1)), jax.random.key(3)
-    moved = Shifted(vae, shift, jnp.float32(0.05)).sample(obs, key=key) - vae.sample(obs, key=key)
+    moved = nets.Shifted(vae, shift, jnp.float32(0.05)).sample(obs, key=key) - vae.sample(obs, key=key)
     np.testing.assert_allclose(moved, 0.05, atol=1e-6)
 
 

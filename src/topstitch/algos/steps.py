@@ -8,12 +8,14 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from .. import nets, ops
 from ..core import Metrics, Spec, Stage, Trained, polyak, sometimes
+from ..data import BadData, Episodes
 from ..data.device import Batch, Mixture, Ring
 from ..data.trajectories import EDGE
 from ..worlds.imagined import imagine
@@ -25,8 +27,8 @@ from ..worlds.terminations import ends
 class QState(eqx.Module):
     """Q and its target."""
 
-    critic: Trained[nets.Ensemble]
-    target: nets.Ensemble
+    critic: Trained
+    target: nets.Ensemble | nets.Heads
 
 
 def start_q(spec: Spec, hidden, optimiser, *, key) -> QState:
@@ -49,6 +51,33 @@ def q_step(state: QState, batch, *, discount, target_rate, double: bool, optimis
         taken = jnp.take_along_axis(every, batch.action[:, None], axis=-1)[:, 0]
         td = optax.huber_loss(taken, goal).mean()
         extra, info = penalty(every)
+        return td + extra, {"critic/loss": td, "critic/q": taken.mean(), "critic/target": goal.mean()} | info
+
+    critic, info = state.critic.descend(loss, optimiser)
+    return QState(critic, polyak(state.target, critic.model, target_rate)), info
+
+
+def start_quantiles(spec: Spec, hidden, quantiles: int, optimiser, *, key) -> QState:
+    q = nets.Heads(spec, hidden, quantiles, key=key)
+    return QState(Trained.start(q, optimiser), q)
+
+
+def quantile_step(state: QState, batch, *, discount, target_rate, double: bool, optimiser, penalty: Callable = lambda q: (0.0, {})):
+    r"""One step of Q-learning on the quantiles of returns: those of an action towards $r + \gamma$ those of the next, greedy in their means.
+
+    Dabney et al. 2018, algorithm 1, https://arxiv.org/abs/1710.10044. `double` and `penalty`, which is told the means, as in `q_step`.
+    """
+    chooser = state.critic.model if double else state.target
+    best = nets.greedy(chooser.mean().every(batch.next_obs), batch.next_mask).mode()
+    ahead = state.target(batch.next_obs, best)
+    goal = jax.vmap(ops.td_target, in_axes=(None, None, 1, None), out_axes=1)(batch.reward, batch.terminal, ahead, batch.discount(discount))
+    middles = (jnp.arange(state.target.n) + 0.5) / state.target.n
+
+    def loss(q):
+        taken = q(batch.obs, batch.action)
+        error = goal[:, None, :] - taken[:, :, None]  # (rows, quantiles, quantiles of the target)
+        td = ops.quantile_huber(error, middles[None, :, None]).mean(axis=-1).sum(axis=-1).mean()
+        extra, info = penalty(q.mean().every(batch.obs))
         return td + extra, {"critic/loss": td, "critic/q": taken.mean(), "critic/target": goal.mean()} | info
 
     critic, info = state.critic.descend(loss, optimiser)
@@ -96,14 +125,17 @@ def soft_step(
     actor_optimiser,
     key,
     penalty: Callable = lambda q: (0.0, {}),
-    actor_penalty: Callable = lambda action: (0.0, {}),
+    actor_penalty: Callable = lambda action, said: (0.0, {}),
+    entropy: bool = True,
+    trust=1.0,
 ) -> tuple[Soft, Metrics]:
     r"""One step of SAC towards $r + \gamma$ `next_value`, with the entropy target $-|A|$.
 
     Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905. `penalty(q) -> (scalar, metrics)` is added to the loss of
-    the critics: what CQL and COMBO are. `actor_penalty(action) -> (scalar, metrics)` is added to that of the actor.
+    the critics: what CQL and COMBO are. `actor_penalty(action, the actor's distribution) -> (scalar, metrics)` is added to that of the
+    actor, in which Q has the weight `trust`. Without `entropy` the actor is only told to earn, and the temperature stays.
     """
-    temperature = jnp.exp(state.log_temperature.model)
+    temperature = jnp.exp(state.log_temperature.model) if entropy else 0.0
     goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(discount))
 
     def critic_loss(q):
@@ -115,19 +147,22 @@ def soft_step(
     critic, q_info = state.critic.descend(critic_loss, critic_optimiser)
 
     def actor_loss(pi):
-        action, log_prob = pi(batch.obs).sample_and_log_prob(key)
-        extra, info = actor_penalty(action)
-        loss = (temperature * log_prob - critic(batch.obs, action).min(axis=0)).mean() + extra
+        said = pi(batch.obs)
+        action, log_prob = said.sample_and_log_prob(key)
+        extra, info = actor_penalty(action, said)
+        loss = (temperature * log_prob - trust * critic(batch.obs, action).min(axis=0)).mean() + extra
         return loss, {"actor/loss": loss, "actor/entropy": -log_prob.mean()} | info
 
     actor, pi_info = state.actor.descend(actor_loss, actor_optimiser)
+    target = polyak(state.target, critic.model, target_rate)
+    if not entropy:
+        return Soft(critic, target, actor, state.log_temperature), q_info | pi_info
 
     def temperature_loss(log_t):
         loss = jnp.exp(log_t) * (pi_info["actor/entropy"] + batch.action.shape[-1])
         return loss, {"actor/temperature": jnp.exp(log_t)}
 
     log_temperature, t_info = state.log_temperature.descend(temperature_loss, actor_optimiser)
-    target = polyak(state.target, critic.model, target_rate)
     return Soft(critic, target, actor, log_temperature), q_info | pi_info | t_info
 
 
@@ -143,36 +178,42 @@ def start_conservative(algorithm, spec: Spec, *, key) -> Conservative:
     return Conservative(agent, Trained.start(jnp.zeros(()), optax.adam(algorithm.lr)))
 
 
-def unlogged(agent: Soft, batch, n: int, *, key) -> tuple[Callable, jax.Array]:
+def unlogged(agent: Soft, batch, n: int, *, key, own: bool = False) -> tuple[Callable, jax.Array]:
     """Actions by which to estimate the integral of e^Q at the batch's observations: `n` uniform ones, `n` of the actor's, and `n` that it
     takes at the next observations. Returns (q -> their values, (critics, 3 n, rows)), and their log-densities, (3 n, rows).
+    With `own` the actor's n at the observations themselves, and nothing else.
     """
     k_now, k_later, k_any = jax.random.split(jax.random.fold_in(key, 1), 3)
     several = lambda obs, k: jax.vmap(agent.actor(obs).sample_and_log_prob)(jax.random.split(k, n))
     now, later = several(batch.obs, k_now), several(batch.next_obs, k_later)
     anywhere = jax.random.uniform(k_any, now[0].shape, minval=-1, maxval=1)
     flat = jnp.full(now[1].shape, -math.log(2) * batch.action.shape[-1])
-    tried, density = jnp.concatenate([anywhere, now[0], later[0]]), jnp.concatenate([flat, now[1], later[1]])
+    tried, density = now if own else (jnp.concatenate([anywhere, now[0], later[0]]), jnp.concatenate([flat, now[1], later[1]]))
     rows = tried.reshape(-1, tried.shape[-1])  # one large product is faster than a batch of small ones
     obs = jnp.broadcast_to(batch.obs, (len(tried), *batch.obs.shape)).reshape(-1, *batch.obs.shape[1:])
     return lambda q: q(obs, rows).reshape(-1, *density.shape), density
 
 
-def conservative_step(algorithm, state: Conservative, batch, *, key, least=None) -> tuple[Conservative, Metrics]:
-    r"""One step of CQL(H) with the hyperparameters of `algorithm`: Kumar et al. 2020, https://arxiv.org/abs/2006.04779.
+def conservative_step(algorithm, state: Conservative, batch, *, key, variant: str = "H", least=None) -> tuple[Conservative, Metrics]:
+    r"""One step of CQL with the hyperparameters of `algorithm`: Kumar et al. 2020, https://arxiv.org/abs/2006.04779.
 
-    With `least`, (rows), values of the actor's actions count in the gap as no less than that: what Cal-QL is.
+    `variant`: what is pressed down, see `CQL`. With `least`, (rows), values of the actor's actions count in the gap as no less than that: what
+    Cal-QL is.
     """
     kt, ka = jax.random.split(key)  # as in SAC
     agent, n = state.agent, algorithm.actions_sampled
-    values, density = unlogged(agent, batch, n, key=key)
+    values, density = unlogged(agent, batch, n, key=key, own=variant != "H")
     weight = algorithm.alpha * jnp.clip(jnp.exp(state.log_multiplier.model), 0, 1e6)
 
     def penalty(q):
         every = values(q)
         if least is not None:
             every = jnp.concatenate([every[:, :n], jnp.maximum(every[:, n:], least[None, None])], axis=1)
-        gap = jax.vmap(ops.soft_maximum, in_axes=(0, None))(every, density) - q(batch.obs, batch.action)
+        if variant in ("H", "rho"):
+            high = jax.vmap(ops.soft_maximum, in_axes=(0, None))(every, density if variant == "H" else jnp.zeros_like(density))
+        else:
+            high = every.mean(axis=1)
+        gap = high if variant == "eq1" else high - q(batch.obs, batch.action)
         gap = gap if algorithm.gap_floor is None else jnp.maximum(gap, algorithm.gap_floor)
         return weight * gap.mean(axis=1).sum(), {"critic/gap": gap.mean()}
 
@@ -188,11 +229,20 @@ def conservative_step(algorithm, state: Conservative, batch, *, key, least=None)
 
     def multiplier_loss(log_m):
         m = jnp.clip(jnp.exp(log_m), 0, 1e6)
-        excess = info["critic/gap"] + math.log(len(density)) - algorithm.gap
+        excess = info["critic/gap"] + (math.log(len(density)) if variant in ("H", "rho") else 0.0) - algorithm.gap
         return -m * algorithm.alpha * excess, {"critic/multiplier": m}
 
     log_multiplier, m_info = state.log_multiplier.descend(multiplier_loss, optax.adam(algorithm.lr))
     return Conservative(agent, log_multiplier), info | m_info
+
+
+def zero_where_unlabelled(episodes: Episodes) -> tuple[Episodes, np.ndarray]:
+    """The log with a reward of 0, in raw units, wherever its column `labelled` is false; and that column, (n,) bool."""
+    if "labelled" not in episodes.info:
+        raise BadData(f"{episodes.source}: nothing says which rewards are known. Mark logs by `labelled()` and `labelled(False)` before joining "
+                      "them, or name a column 'labelled' among `info`, true where the reward is known.")  # fmt: skip
+    known = np.asarray(episodes.info["labelled"], bool)
+    return dataclasses.replace(episodes, reward=np.where(known, episodes.reward, np.float32(0))), known
 
 
 # models of behaviour -------------------------------------------------------------------------------------------------------

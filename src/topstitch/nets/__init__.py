@@ -20,7 +20,7 @@ from .dynamics import Dynamics, GaussianStep
 from .encoder import Convolution, Sight, ask, reader
 from .ensemble import Ensemble
 from .features import Features, LinearQ, OneHot, Polynomial, Radial, features
-from .generative import VAE, BestOf, Diffusion, Drawn, Flow, Generator, OneStep, best, repeated
+from .generative import VAE, BestOf, BestOfDraws, Diffusion, Drawn, Flow, Generator, Noised, OneStep, Shift, Shifted, best, repeated
 from .heads import Heads
 from .mlp import MLP, LayerNorm, Linear, linears, vector
 from .planning import Planner, columns, likely
@@ -34,6 +34,7 @@ __all__ = [
     "VAE",
     "Autoregressive",
     "BestOf",
+    "BestOfDraws",
     "Bilinear",
     "Bins",
     "BoxGaussian",
@@ -63,6 +64,7 @@ __all__ = [
     "Linear",
     "LinearQ",
     "MultiDiscreteQ",
+    "Noised",
     "Normal",
     "NormalMixture",
     "OneHot",
@@ -73,6 +75,8 @@ __all__ = [
     "ReturnReader",
     "Seen",
     "Several",
+    "Shift",
+    "Shifted",
     "Sight",
     "Squashed",
     "Stepwise",

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 
 from .. import ops
 from ..core import Box, Discrete, Markov, Spec, static
+from .actors import BoxGaussian, Categories
+from .distributions import Categorical
 from .ensemble import Ensemble
 from .mlp import ACTIVATIONS, MLP, LayerNorm, Linear, linears, vector
 
@@ -85,6 +87,62 @@ class BestOf(Generator):
         many = repeated(obs, self.n)
         actions = self.behaviour.decode(many, jnp.moveaxis(noise, len(lead(obs)), 0))
         return best(actions, self.critic(many, actions).min(axis=0))
+
+
+class BestOfDraws(Markov):
+    """As `BestOf` for discrete actions, whose draws have a density: the best of `n` draws has one too."""
+
+    behaviour: Categories
+    critic: Ensemble
+    n: int = static()
+
+    def __call__(self, obs, mask=None):
+        chance = ops.best_of(self.critic.every(obs).min(axis=0), self.behaviour(obs, mask).probs(), self.n)
+        return Categorical(jnp.log(chance))
+
+
+class Shift(eqx.Module):
+    """A small change of an action, in units of its bound: obs, action -> (-1, 1)."""
+
+    net: MLP
+    space: Box | Discrete = static()
+
+    def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key):
+        self.net = MLP((spec.obs.size + spec.action.size, *hidden, spec.action.size), key=key)
+        self.space = spec.obs
+
+    def __call__(self, obs, action):
+        return jnp.tanh(self.net(jnp.concatenate([vector(obs, self.space), action], axis=-1)))
+
+
+class Shifted(Generator):
+    """Draws from behaviour, each moved by at most `reach` in every dimension."""
+
+    behaviour: Generator
+    shift: Shift
+    reach: Any
+
+    @property
+    def noise(self):
+        return self.behaviour.noise
+
+    def decode(self, obs, noise):
+        action = self.behaviour.decode(obs, noise)
+        return jnp.clip(action + self.reach * self.shift(obs, action), -1, 1)
+
+
+class Noised(Generator):
+    """Draws from a normal within the box, known by the noise that they are made of."""
+
+    actor: BoxGaussian
+
+    @property
+    def noise(self):
+        return self.actor.log_std.shape
+
+    def decode(self, obs, noise):
+        said = self.actor(obs)
+        return jnp.clip(said.mean + jnp.exp(said.log_std) * noise, -1, 1)
 
 
 class VAE(Generator):

@@ -19,6 +19,16 @@ class Heads(eqx.Module):
         self.q = DiscreteQ(Spec(spec.obs, Discrete(n * spec.action.size)), hidden, key=key, **how)
         self.n = n
 
+    def __call__(self, obs, action) -> Float[Array, "*n heads"]:
+        """Q_k(s, a) of every head."""
+        every = self.q.every(obs)
+        each = every.reshape(*every.shape[:-1], self.n, -1)
+        return jnp.take_along_axis(each, action[..., None, None], axis=-1)[..., 0]
+
+    def mean(self) -> DiscreteQ:
+        """The mean of all heads."""
+        return self.mixed(jnp.full(self.n, 1 / self.n))
+
     def mixed(self, weights: Float[Array, " n"]) -> DiscreteQ:
         """Their weighted sum. It is a head itself, whose layer is the weighted sum of theirs: the price of one, however many they are."""
         last = self.q.net.layers[-1]

@@ -1,4 +1,4 @@
-r"""CQL(H): a soft actor-critic whose critics also pay for a gap,
+r"""CQL: a soft actor-critic whose critics also pay for a gap,
 
 $$ \alpha\,\big(\log \textstyle\int e^{Q(s, a)}\,da - Q(s, a_{\text{logged}})\big), $$
 
@@ -6,14 +6,22 @@ so that what was not logged is valued low. The integral is estimated for each cr
 actions, the actor's actions at $s$, and its actions at $s'$, all valued at $s$. With a `gap` the weight is found as the
 multiplier of the constraint that the gap stay below it.
 
+| `variant` | what is pressed down | what it bounds |
+|---|---|---|
+| `"eq1"` | $E_\pi Q$, and nothing is pushed up | $Q^\pi$ at every action, by far more than needed |
+| `"eq2"` | $E_\pi Q - Q(s, a_{\text{logged}})$ | $V^\pi$ |
+| `"H"` | the gap above: equation 4 with an entropy | $V^\pi$ |
+| `"rho"` | $\log E_\pi e^Q - Q(s, a_{\text{logged}})$: equation 4 with the divergence from the actor, CQL(ρ) | $V^\pi$ |
+
 Kumar, Zhou, Tucker and Levine, *Conservative Q-learning for offline reinforcement learning*, NeurIPS 2020,
-https://arxiv.org/abs/2006.04779, equation 4 and appendix F. Follows the authors' code in no entropy in the backup. Differs
+https://arxiv.org/abs/2006.04779, equations 1, 2 and 4 and appendix F. Follows the authors' code in no entropy in the backup. Differs
 from it in: two hidden layers of 256 for all nets; no warm start by imitation; the estimate of the integral is divided by the
 number of samples, a constant that changes no gradient (and is added back before a `gap` is compared, so that published
-thresholds mean what they meant).
+thresholds mean what they meant); for ρ only the actor's actions at $s$ count, as in the paper, where that code takes uniform, next and
+logged ones too, all without their densities.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import optax
 
@@ -35,6 +43,8 @@ class CQL(Algorithm[shared.Conservative]):
     target_rate: float = 0.005
     lr: float = 3e-4
     actor_lr: float = 3e-5
+    variant: Literal["H", "rho", "eq1", "eq2"] = static("H")
+    "What is pressed down: see above."
     gap: float | None = static(None)
     "With a number (AntMaze: 5), `alpha` is multiplied by a Lagrange multiplier that holds the gap below it."
     gap_floor: float | None = static(None)
@@ -58,7 +68,7 @@ class CQL(Algorithm[shared.Conservative]):
         return shared.start_conservative(self, data.spec, key=key)
 
     def update(self, state, batch, *, step, key):
-        return shared.conservative_step(self, state, batch, key=key)
+        return shared.conservative_step(self, state, batch, key=key, variant=self.variant)
 
     def policy(self, state):
         return state.agent.actor.model

@@ -2,12 +2,16 @@ r"""Conservative Q-learning for discrete actions: Q-learning that also pays for 
 
 $$ L_Q = L_{TD} + \alpha\, E\,\big[\log \textstyle\sum_a e^{Q(s, a)} - Q(s, a_{\text{logged}})\big]. $$
 
+`variant` "eq1" presses down $\max_a Q(s, a)$ and pushes nothing up, which bounds the value of every action; "eq2" the same less
+$Q(s, a_{\text{logged}})$, which bounds that of the policy: equations 1 and 2 of the paper for the greedy policy.
+With `quantiles`, Q is the mean of so many quantiles of the return, as in the paper's experiments on Atari.
+
 Kumar, Zhou, Tucker and Levine, *Conservative Q-learning for offline reinforcement learning*, NeurIPS 2020,
-https://arxiv.org/abs/2006.04779, equation 4. Differs from the authors' code in: one value per action instead of 200 quantiles;
+https://arxiv.org/abs/2006.04779, equation 4. Differs from the authors' code in: one value per action unless `quantiles` are asked for;
 a target net that follows by moving average; the sum is over legal actions where the log has masks.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax.numpy as jnp
 import optax
@@ -33,6 +37,10 @@ class DiscreteCQL(Algorithm[shared.QState]):
     lr: float = 3e-4
     double: bool = static(True)
     "Whether the online net chooses the action that the target net values."
+    variant: Literal["H", "eq1", "eq2"] = static("H")
+    "What is pressed down: see above."
+    quantiles: int | None = static(None)
+    "With a number (the paper: 200), actions are valued by the mean of so many quantiles."
     hidden: tuple[int, ...] = static((256, 256))
     steps: int = static(1_000_000)
     batch_size: int = static(256)
@@ -42,18 +50,23 @@ class DiscreteCQL(Algorithm[shared.QState]):
         return optax.adam(self.lr)
 
     def init(self, data, *, key):
-        return shared.start_q(data.spec, self.hidden, self.optimiser, key=key)
+        if self.quantiles is None:
+            return shared.start_q(data.spec, self.hidden, self.optimiser, key=key)
+        return shared.start_quantiles(data.spec, self.hidden, self.quantiles, self.optimiser, key=key)
 
     def update(self, state, batch, *, step, key):
         def penalty(every):
             taken = jnp.take_along_axis(every, batch.action[:, None], axis=-1)[:, 0]
-            gap = ops.gap(every, taken, batch.mask).mean()
+            best = ops.legal(every, batch.mask).max(axis=-1)
+            gap = {"H": ops.gap(every, taken, batch.mask), "eq1": best, "eq2": best - taken}[self.variant].mean()
             return self.alpha * gap, {"critic/gap": gap}
 
-        return shared.q_step(
+        learn = shared.q_step if self.quantiles is None else shared.quantile_step
+        return learn(
             state, batch, discount=self.discount, target_rate=self.target_rate, double=self.double, optimiser=self.optimiser,
             penalty=penalty,
         )  # fmt: skip
 
     def policy(self, state):
-        return nets.Greedy(state.critic.model[0])
+        q = state.critic.model
+        return nets.Greedy(q[0] if self.quantiles is None else q.mean())

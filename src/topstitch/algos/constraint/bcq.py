@@ -12,7 +12,7 @@ divergence, means over dimensions) and its latent noise, clipped to ±0.5 for dr
 standardised (theirs are raw).
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -20,46 +20,16 @@ import jax.numpy as jnp
 import optax
 
 from ... import nets, ops
-from ...core import Algorithm, Box, Discrete, Paper, Spec, Trained, polyak, static
+from ...core import Algorithm, Box, Paper, Trained, polyak, static
 from .. import steps as shared
-
-
-class Shift(eqx.Module):
-    """ξ in units of its bound: obs, action -> (-1, 1)."""
-
-    net: nets.MLP
-    space: Box | Discrete = static()
-
-    def __init__(self, spec: Spec, hidden: tuple[int, ...], *, key):
-        self.net = nets.MLP((spec.obs.size + spec.action.size, *hidden, spec.action.size), key=key)
-        self.space = spec.obs
-
-    def __call__(self, obs, action):
-        return jnp.tanh(self.net(jnp.concatenate([nets.vector(obs, self.space), action], axis=-1)))
-
-
-class Shifted(nets.Generator):
-    """Draws from behaviour, each moved by at most `reach` in every dimension."""
-
-    behaviour: nets.Generator
-    shift: Shift
-    reach: Any
-
-    @property
-    def noise(self):
-        return self.behaviour.noise
-
-    def decode(self, obs, noise):
-        action = self.behaviour.decode(obs, noise)
-        return jnp.clip(action + self.reach * self.shift(obs, action), -1, 1)
 
 
 class State(eqx.Module):
     critic: Trained[nets.Ensemble]
     target: nets.Ensemble
     behaviour: Trained[nets.VAE]
-    shift: Trained[Shift]
-    target_shift: Shift
+    shift: Trained[nets.Shift]
+    target_shift: nets.Shift
 
 
 class BCQ(Algorithm[State]):
@@ -95,27 +65,22 @@ class BCQ(Algorithm[State]):
     def init(self, data, *, key):
         kq, kb, ks = jax.random.split(key, 3)
         q = nets.critics(data.spec, self.hidden, self.critics, key=kq)
-        vae, shift = nets.VAE(data.spec, self.behaviour_hidden, key=kb), Shift(data.spec, self.hidden, key=ks)
+        vae, shift = nets.VAE(data.spec, self.behaviour_hidden, key=kb), nets.Shift(data.spec, self.hidden, key=ks)
         start = lambda net: Trained.start(net, self.optimiser)
         return State(start(q), q, start(vae), start(shift), shift)
 
     def update(self, state, batch, *, step, key):
         kb, kt, ka = jax.random.split(key, 3)
 
-        def behaviour_loss(vae):
-            loss = vae.loss(batch.obs, batch.action, key=kb).mean()
-            return loss, {"behaviour/loss": loss}
-
-        behaviour, b_info = state.behaviour.descend(behaviour_loss, self.optimiser)
-
+        behaviour, b_info = shared.fit_behaviour(state.behaviour, batch, self.optimiser, key=kb)
         many = nets.repeated(batch.next_obs, self.target_candidates)
-        actions = Shifted(behaviour.model, state.target_shift, self.perturbation).sample(many, key=kt)
+        actions = nets.Shifted(behaviour.model, state.target_shift, self.perturbation).sample(many, key=kt)
         next_value = ops.soft_clipped(state.target(many, actions), self.lower_weight).max(axis=0)
         goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(self.discount))
         critic, q_info = shared.fit_critics(state.critic, batch, goal, self.optimiser)
 
         def shift_loss(shift):
-            action = Shifted(behaviour.model, shift, self.perturbation).sample(batch.obs, key=ka)
+            action = nets.Shifted(behaviour.model, shift, self.perturbation).sample(batch.obs, key=ka)
             loss = -critic(batch.obs, action)[0].mean()
             return loss, {"actor/loss": loss}
 
@@ -126,5 +91,5 @@ class BCQ(Algorithm[State]):
         return State(critic, target, behaviour, shift, target_shift), b_info | q_info | s_info
 
     def policy(self, state):
-        shifted = Shifted(state.behaviour.model, state.shift.model, jnp.asarray(self.perturbation))
+        shifted = nets.Shifted(state.behaviour.model, state.shift.model, jnp.asarray(self.perturbation))
         return nets.BestOf(shifted, state.critic.model[jnp.arange(1)], self.candidates)

@@ -105,12 +105,7 @@ class BEAR(Algorithm[State]):
         kt, ka, kb, km = jax.random.split(key, 4)
         critic_optimiser, actor_optimiser, dual_optimiser = self.optimisers
 
-        def behaviour_loss(vae):
-            loss = vae.loss(batch.obs, batch.action, key=kb).mean()
-            return loss, {"behaviour/loss": loss}
-
-        behaviour, b_info = state.behaviour.descend(behaviour_loss, critic_optimiser)
-
+        behaviour, b_info = shared.fit_behaviour(state.behaviour, batch, critic_optimiser, key=kb)
         many = nets.repeated(batch.next_obs, self.target_candidates)
         q = state.target(many, Reparameterised(state.target_actor).sample(many, key=kt))
         next_value = ops.soft_clipped(q, self.lower_weight).max(axis=0)

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from ... import nets, ops
 from ...core import Algorithm, Box, Discrete, Image, Markov, Paper, Trained, polyak, static
+from .. import steps as shared
 
 
 class State(eqx.Module):
@@ -77,12 +78,7 @@ class DiscreteBCQ(Algorithm[State]):
             return loss, {"critic/loss": loss, "critic/q": taken.mean(), "critic/target": goal.mean()}
 
         critic, q_info = state.critic.descend(critic_loss, self.optimiser)
-
-        def behaviour_loss(g):
-            loss = -g(batch.obs, batch.mask).log_prob(batch.action).mean()
-            return loss, {"behaviour/loss": loss}
-
-        behaviour, g_info = state.behaviour.descend(behaviour_loss, self.optimiser)
+        behaviour, g_info = shared.fit_behaviour(state.behaviour, batch, self.optimiser)
         return State(critic, polyak(state.target, critic.model, self.target_rate), behaviour), q_info | g_info
 
     def policy(self, state):

@@ -71,12 +71,7 @@ class FQL(Algorithm[State]):
         next_value = q.mean(axis=0) if self.aggregate == "mean" else q.min(axis=0)
         goal = ops.td_target(batch.reward, batch.terminal, next_value, batch.discount(self.discount))
         critic, q_info = shared.fit_critics(state.critic, batch, goal, self.optimiser)
-
-        def behaviour_loss(flow):
-            loss = flow.loss(batch.obs, batch.action, key=key).mean()
-            return loss, {"behaviour/loss": loss}
-
-        behaviour, b_info = state.behaviour.descend(behaviour_loss, self.optimiser)
+        behaviour, b_info = shared.fit_behaviour(state.behaviour, batch, self.optimiser, key=key)
 
         noise = jax.random.normal(kz, batch.action.shape)
         wanted = state.behaviour.model.decode(batch.obs, noise)

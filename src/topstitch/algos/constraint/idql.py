@@ -102,12 +102,7 @@ class IDQL(Algorithm[State]):
         values, _, info = shared.implicit_step(
             state.values, batch, expectile=self.expectile, discount=self.discount, target_rate=self.target_rate, optimiser=self.optimiser
         )
-
-        def loss(net):
-            loss = net.loss(batch.obs, batch.action, key=key).mean()
-            return loss, {"behaviour/loss": loss}
-
-        behaviour, b_info = state.behaviour.descend(loss, self.behaviour_optimiser)
+        behaviour, b_info = shared.fit_behaviour(state.behaviour, batch, self.behaviour_optimiser, key=key)
         return State(values, behaviour, polyak(state.average, behaviour.model, self.average_rate)), info | b_info
 
     def policy(self, state):

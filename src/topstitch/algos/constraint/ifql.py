@@ -61,12 +61,7 @@ class IFQL(Algorithm[State]):
         values, _, info = shared.implicit_step(
             state.values, batch, expectile=self.expectile, discount=self.discount, target_rate=self.target_rate, optimiser=self.optimiser
         )
-
-        def loss(flow):
-            loss = flow.loss(batch.obs, batch.action, key=key).mean()
-            return loss, {"behaviour/loss": loss}
-
-        behaviour, b_info = state.behaviour.descend(loss, self.optimiser)
+        behaviour, b_info = shared.fit_behaviour(state.behaviour, batch, self.optimiser, key=key)
         return State(values, behaviour), info | b_info
 
     def policy(self, state):

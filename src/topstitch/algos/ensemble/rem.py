@@ -16,7 +16,6 @@ from typing import ClassVar
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import optax
 
 from ... import nets, ops
@@ -71,4 +70,4 @@ class REM(Algorithm[State]):
         return State(critic, polyak(state.target, critic.model, self.target_rate)), info
 
     def policy(self, state):
-        return nets.Greedy(state.critic.model.mixed(jnp.full(self.heads, 1 / self.heads)))
+        return nets.Greedy(state.critic.model.mean())

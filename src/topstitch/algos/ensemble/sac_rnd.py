@@ -129,7 +129,7 @@ class SACRND(Algorithm[State]):
     def update(self, state, batch, *, step, key):
         kt, ka = jax.random.split(key)
 
-        def actor_penalty(action):
+        def actor_penalty(action, said):
             novelty = state.novelty(batch.obs, action).mean()
             return self.actor_novelty * novelty, {"actor/novelty": novelty}
 
