@@ -45,7 +45,22 @@ MAY = {
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
     "study": ["core", "ops", "nets", "disk", "data", "worlds", "stats", "loop", "algos", "ope", "store", "evaluation", "listeners", "runs"],
     "report": ["disk"],  # stored results only
-    "cli": ["core", "disk", "data", "algos", "worlds", "stats", "store", "evaluation", "runs", "online", "loop", "bench", "collection", "decisions"]
+    "cli": [
+        "core",
+        "disk",
+        "data",
+        "algos",
+        "worlds",
+        "stats",
+        "store",
+        "evaluation",
+        "runs",
+        "online",
+        "loop",
+        "bench",
+        "collection",
+        "decisions",
+    ]
     + ["supply", "ope", "study", "report"],
     "__init__": ["algos", "data", "collection", "decisions", "evaluation", "online", "ope", "runs", "store"],
     "__main__": ["cli"],

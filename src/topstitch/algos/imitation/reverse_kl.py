@@ -23,7 +23,6 @@ from ... import nets
 from ...core import Algorithm, Box, Discrete, Image, Paper, Stage, Trained, static
 from .. import steps as shared
 
-
 NARROW = -1.5
 "The policy's log std at first: between two ways a wide normal can be at rest, a narrow one is drawn to the nearer."
 
