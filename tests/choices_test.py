@@ -112,7 +112,7 @@ def test_wrong_choices_are_refused(change, why):
 
 
 def test_what_values_every_action_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"DQN is defined for Discrete actions.*Algorithms that fit: bc, iql, awac\."):
+    with pytest.raises(ValueError, match=r"DQN is defined for Discrete actions.*Algorithms that fit: bc, .*iql, awac, "):
         ts.train(small("dqn"), testing.tiny(MultiDiscrete))
     assert stochastic(Spec(Image(5, 6, 2), MultiDiscrete((2, 3))), (8,), key=jax.random.key(0)).space.size == 5
 

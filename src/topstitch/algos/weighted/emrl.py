@@ -34,7 +34,7 @@ class State(eqx.Module):
 
 class EMRL(Algorithm[State]):
     paper: ClassVar = Paper(
-        "Peter Dayan and Geoffrey E. Hinton", "Using expectation-maximization for reinforcement learning", "Neural Computation", 1997,
+        "Peter Dayan and Geoffrey E. Hinton", "Using expectation-maximization for reinforcement learning", "NECO", 1997,
         "https://doi.org/10.1162/neco.1997.9.2.271",
     )  # fmt: skip
     actions: ClassVar = (Discrete, Box, MultiDiscrete)
