@@ -1,10 +1,12 @@
 """The ICU-Sepsis task: 20,000 logged stays, survival as the return, and the truth to compare with."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from ..core import Markov
 from ..data import Episodes
 from ..data.read import read
 from ..worlds import MDP, empirical, table
@@ -17,7 +19,7 @@ ROLES = dict(
 "How the table is read: the same words as on the command line."
 
 HELD_OUT = 0.3
-"The share of stays by which `topstitch quickstart` estimates what it learned from the others."
+"The share of stays that `benchmarks/selection.py` keeps to choose by."
 
 COMMON = dict(hidden=(64, 64), lr=1e-3, steps=8000)
 "A state is a number without features, so small nets are enough."
@@ -42,6 +44,12 @@ def survival(world: MDP, policies) -> np.ndarray:
     """(n,): the exact probability of survival under each of `n` stacked policies, acting as the distribution that it is."""
     tables = jax.jit(jax.vmap(lambda policy: table(policy, world)))(policies)
     return np.atleast_1d(world.performance(np.asarray(tables), 1.0))
+
+
+def exact(world: MDP, policies: Sequence[Markov]) -> np.ndarray:
+    """(n,): the same of policies of different kinds, each asked for its table, and all solved together."""
+    ask = jax.jit(lambda policy: table(policy, world))
+    return np.atleast_1d(world.performance(np.stack([np.asarray(ask(policy)) for policy in policies]), 1.0))
 
 
 def yardsticks(stays: Episodes) -> tuple[MDP, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -11,11 +12,12 @@ import tyro
 
 from . import parse, start_jax
 
-ABOUT = """From a table of 20,000 logged intensive-care stays to policies, and how good they truly are.
+ABOUT = """From a table of 20,000 logged intensive-care stays to policies, a verdict, and how good they truly are.
 
-The stays were sampled from ICU-Sepsis, a simulation estimated from hospital records, under its recorded clinicians. Five
-algorithms learn from seven tenths of the table, with four seeds each. The other stays estimate what the policies are worth, and
-the simulation is used only for the truth beside that, the exact probability of survival. A benchmark, not medical advice.
+The stays were sampled from ICU-Sepsis, a simulation estimated from hospital records, under its recorded clinicians. A study as
+`topstitch run` makes it: five algorithms learn with four seeds each, and a safe default, from half of the stays; others choose one
+policy and judge it. The simulation is used only for the truth beside the estimates, the exact probability of survival. A
+benchmark, not medical advice.
 
 example: topstitch quickstart -o quickstart"""
 
@@ -23,11 +25,11 @@ example: topstitch quickstart -o quickstart"""
 @dataclasses.dataclass(frozen=True)
 class Options:
     out: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "quickstart"
-    "Folder for runs, metrics, the table and the picture. What is already in it is gone on with."
+    "Folder for the study, the table and the picture. What is already in it is gone on with."
     seeds: int = 4
     "Seeds per algorithm."
     steps: int | None = None
-    "Updates per run (default: 8,000)."
+    "Updates per run (default: 5,000 to 8,000)."
     json: bool = False
     "Print the table as JSON."
 
@@ -38,69 +40,61 @@ def main(argv: list[str]) -> None:
     began, out = time.monotonic(), Path(options.out)
     from rich.console import Console
 
-    from .. import algos
     from ..bench import icu_sepsis as task
     from ..disk import plain, write_json
-    from ..loop import stack
-    from ..ope import estimate
-    from ..runs import train
-    from ..stats import mean_interval
+    from ..study.panel import Truth, group
+    from ..study.plan import Plan, Words, deal
+    from ..study.run import study
+    from .run import show as show_verdict
+    from .run import written
 
     say = Console(file=sys.stderr, highlight=False).print
     say(f"[bold]Reading[/] {task.stays_path().name} by its columns: " + ", ".join(f"{role}={name}" for role, name in task.ROLES.items()))
     stays = task.log()
     say(f"  {len(stays):,} stays, {stays.steps:,} decisions, {100 * stays.returns().mean():.1f} % survived")
-    stays, held_out = stays.split(task.HELD_OUT)
-    say(f"  {len(stays):,} of them to learn from, {len(held_out):,} to estimate by")
-    world, known = task.yardsticks(stays)
-    say(f"[bold]Learning[/]: {', '.join(task.SETTINGS)}, {options.seeds} seeds each, all seeds of one algorithm in one program")
-    rows, first, believed = [], [], {}
-    for name, settings in task.SETTINGS.items():
-        settings = settings | ({} if options.steps is None else {"steps": options.steps})
-        algorithm = algos.find(name)(**settings)
-        folder = out / name
-        again = (folder / "config.json").is_file()
-        watch = [Curve(folder / "curve.json", algorithm, world, task.survival)] if name == "dqn" else []
-        runs = train(algorithm, stays, seeds=options.seeds, out=folder, every=500, listeners=watch, progress=True, resume=again)
-        exact = task.survival(world, stack([run.policy for run in runs]))
-        interval = mean_interval(exact)
-        first.append(runs[0].policy)
-        rows.append({"name": name, "survival": interval.value, "low": interval.low, "high": interval.high, "seeds": exact.tolist(),
-                     "believes": [run.metrics.get("critic/q") for run in runs]})  # fmt: skip
-        believed[name] = watch[0].points if watch else []
-    found = estimate({row["name"]: policy for row, policy in zip(rows, first)}, held_out, ["wis"], discount=1.0)
-    for row, one in zip(rows, found):
-        row["estimate"] = one.plain()
-    found.to_json(out / "estimates.json")
+    plan = Plan(
+        title="Fluids and vasopressors in sepsis",
+        return_range=(0.0, 1.0),
+        words=Words("stay", "stays", "decision", "decisions", "survival"),
+    )
+    world, known = task.yardsticks(stays.take(deal(stays, plan)["train"]))
+    panel = [group(name, settings, seeds=options.seeds, updates=options.steps) for name, settings in task.SETTINGS.items()]
+    panel.append(group("spibb", {}, seeds=1, why="the safe default for numbered states"))
+    truth = Truth(lambda policies: task.exact(world, policies), known["behaviour"])
+    command = "topstitch quickstart" + (f" {shlex.join(argv)}" if argv else "")
+    told = study(stays, out / "study", plan=plan, panel=panel, truth=truth, command=command, progress=True)
+    rows, curve = tabled(told), told["policies"]["runs"]
+    page = written(told, out / "study")
     seconds = time.monotonic() - began
-    result = {"yardsticks": known, "algorithms": rows, "stays": len(stays), "held_out": len(held_out), "seconds": seconds}
+    splits = {split["name"]: split["episodes"] for split in told["data"]["splits"]}
+    result = {"yardsticks": known, "algorithms": rows, "stays": splits, "verdict": told["verdict"]["word"], "seconds": seconds}
     write_json(out / "result.json", plain(result))
-    picture(out / "survival.png", known, rows, believed)
-    print(json.dumps(plain(result), indent=1)) if options.json else show(known, rows)
-    say(f"Runs, metrics, [bold]result.json[/] and [bold]survival.png[/] are in {out}/. {seconds:.0f} seconds.")
+    picture(out / "survival.png", known, rows, [run["curve"] for run in curve if run["algorithm"] == "dqn"])
+    if options.json:
+        print(json.dumps(plain(result), indent=1))
+    else:
+        show(known, rows)
+        show_verdict(told, page)
+    say(f"The study, [bold]result.json[/] and [bold]survival.png[/] are in {out}/. {seconds:.0f} seconds.")
 
 
-class Curve:
-    """Listens to training: what each policy is worth, and what its critic believes, every now and then.
+def tabled(told: dict) -> list[dict]:
+    """A row for each algorithm: exact values over its seeds, beliefs, and what the log says of the first of them."""
+    from ..stats import mean_interval
 
-    Kept in a file, so that the picture of a resumed or a finished run is whole.
-    """
-
-    def __init__(self, path: Path, algorithm, world, survival):
-        self.path, self.algorithm, self.world, self.survival = path, algorithm, world, survival
-        self.points = json.loads(path.read_text()) if path.is_file() else []
-
-    def __call__(self, now, metrics):
-        import jax
-
-        from ..disk import write_json
-
-        policies = jax.vmap(self.algorithm.policy)(now.states)
-        believes = metrics.get("critic/q")
-        value = self.survival(self.world, policies)
-        before = [point for point in self.points if point[0] < now.step]
-        self.points = [*before, [now.step, value.tolist(), None if believes is None else believes.tolist()]]
-        write_json(self.path, self.points)
+    runs = {run["id"]: run for run in told["policies"]["runs"]}
+    values = {row["id"]: row["value"] for row in told["estimates"]["rows"]}
+    rows = []
+    for one in told["policies"]["groups"]:
+        every = [runs[name] for name in one["ids"]]
+        parts = [[run] for run in every] if one["algorithm"] == "spibb" else [every]  # its runs differ in what they trust, not in the seed
+        for part in parts:
+            exact = [run["exact"] for run in part]
+            found = mean_interval(exact)
+            name = one["algorithm"] + part[0]["name"].partition(",")[2].removesuffix(" times") * (one["algorithm"] == "spibb")
+            rows.append({"name": name, "survival": found.value, "low": found.low, "high": found.high, "seeds": exact,
+                         "believes": [run["believes"] for run in part] if one["algorithm"] != "bc" else [], "estimate": values.get(part[0]["id"])})  # fmt: skip
+    return rows
 
 
 LABELS = {"behaviour": "practice", "naive": "naive table", "cautious": "cautious table", "optimum": "optimum"}
@@ -130,7 +124,7 @@ def show(known: dict, rows: list[dict]) -> None:
     console.print()
     console.print(shown)
     console.print("\nSurvival is exact, computed in the simulation; policies saw the log only. Believes: what a critic says of logged actions. By the log: "
-                  "the first seed, estimated by weighted importance sampling of stays that no policy learned from. Tables: the best policy in "
+                  "the first seed, estimated by weighted doubly robust sums over stays that no policy learned from. Tables: the best policy in "
                   "the model of the log; the cautious one takes only what was done 20 times or more.")  # fmt: skip
     for row in rows:
         if row["estimate"]["refused"]:
@@ -142,7 +136,7 @@ def said(one: dict) -> str:
     return "refused" if one["refused"] else f"{one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
 
 
-def picture(path: Path, known: dict, rows: list[dict], curves: dict) -> None:
+def picture(path: Path, known: dict, rows: list[dict], curves: list[dict]) -> None:
     """How well each does, beside how well it thinks it does."""
     import numpy as np
 
@@ -165,18 +159,19 @@ def picture(path: Path, known: dict, rows: list[dict], curves: dict) -> None:
         left.set_title(
             f"{best['name']} saves {100 * (best['survival'] - known['behaviour']):+.1f} points over practice", loc="left", fontweight="bold"
         )
-        points = curves["dqn"]
-        steps = [p[0] for p in points]
-        if points and points[0][2] is not None:
-            right.plot(steps, np.mean([p[2] for p in points], axis=1), color=WARM, lw=2)
-            right.plot(steps, np.mean([p[1] for p in points], axis=1), color=ACCENT, lw=2)
+        points = [curve for curve in curves if curve["believes"] and curve["exact"]]
+        if points:
+            steps = points[0]["step"]
+            believed, worth = (np.mean([curve[name] for curve in points], axis=0) for name in ("believes", "exact"))
+            right.plot(steps, believed, color=WARM, lw=2)
+            right.plot(steps, worth, color=ACCENT, lw=2)
             right.axhline(1, color=GREY, lw=1, ls=":")
             right.annotate(
-                "what DQN believes", (steps[-1], np.mean(points[-1][2])), xytext=(-4, 6), textcoords="offset points", ha="right", color=WARM
+                "what DQN believes", (steps[-1], believed[-1]), xytext=(-4, 6), textcoords="offset points", ha="right", color=WARM
             )
             right.annotate(
                 "what it is worth",
-                (steps[-1], np.mean(points[-1][1])),
+                (steps[-1], worth[-1]),
                 xytext=(-4, -14),
                 textcoords="offset points",
                 ha="right",

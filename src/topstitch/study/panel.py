@@ -24,9 +24,9 @@ from .logger import acts_of
 
 POINTS = 8
 "Of a learning curve."
-THRESHOLDS = (10.0, 20.0, 50.0, 100.0, 200.0)
+THRESHOLDS = (20.0, 50.0, 100.0, 200.0)
 "How often an action must have been logged in a state before SPIBB trusts it: from bold to timid."
-SWEEPS = 200
+SWEEPS = 100
 SHARPNESS = {"gentle": 10.0, "firm": 100.0}
 "Weights of advantages in IQL and AWAC, in units of the spread of returns."
 UPDATES, MOST_UPDATES = 10_000, 50_000
@@ -145,7 +145,14 @@ def usual(
     every.setdefault(safe(log), Asked(why="the safe default"))
     spread = float(log.returns(discount).std()) or 1.0
     made = lambda name, one: group(
-        name, one.settings, sweep=one.sweep, seeds=seeds, updates=updates or one.updates, discount=discount, spread=spread, why=one.why
+        name,
+        one.settings,
+        sweep=one.sweep,
+        seeds=1 if name == "bc" else seeds,
+        updates=updates or one.updates,
+        discount=discount,
+        spread=spread,
+        why=one.why,
     )
     return tuple(made(name, one) for name, one in every.items())
 
@@ -165,13 +172,12 @@ def group(
     }
     if name == "spibb":
         fields |= {"steps": SWEEPS, "discount": discount}
-        swept, seeds = swept if "threshold" in given else {f"≥ {n:.0f} times": {"threshold": n} for n in THRESHOLDS}, 1
+        usual = {} if "threshold" in given else {f"≥ {n:.0f} times": {"threshold": n} for n in THRESHOLDS}
+        swept, seeds = swept or usual, 1
     elif name in ("iql", "awac") and not swept and "beta" not in given:
         swept = {label: {"beta": sharp / spread} for label, sharp in SHARPNESS.items()}
     swept = swept or {"": {}}
-    return Group(
-        name, tuple(kind(**fields | more) for more in swept.values()), 1 if name == "bc" else seeds, tuple(swept), why, kind.paper.url
-    )
+    return Group(name, tuple(kind(**fields | more) for more in swept.values()), seeds, tuple(swept), why, kind.paper.url)
 
 
 def safe(log: Episodes) -> str:

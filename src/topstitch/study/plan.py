@@ -11,6 +11,8 @@ MANY = 2000
 "From so many episodes on half of them are learned from; of fewer more are kept to judge by."
 SMALL = 0.05
 "The part of the spread of returns, or of their mean, that is the least that matters unless somebody says otherwise."
+FINE = 0.01
+"Shares below it are said with another digit."
 FOR = {
     "train": "algorithms, and the copy of practice, learn from these",
     "selection": "one policy is chosen by these",
@@ -109,16 +111,17 @@ class Unit:
     kind: Literal["share", "return"]
 
     def level(self, x: float) -> str:
-        return f"{100 * x:.1f} %" if self.kind == "share" else f"{x:.4g}"
+        return f"{100 * x:.{_digits(x)}f} %" if self.kind == "share" else f"{x:.4g}"
 
     def difference(self, x: float) -> str:
         """With its sign."""
-        if self.kind == "share":
-            return f"{100 * x:+.{1 if abs(x) >= 0.0005 or x == 0 else 2}f} points"
-        return f"{x:+.3g}"
+        return f"{100 * x:+.{_digits(x)}f} points" if self.kind == "share" else f"{x:+.3g}"
 
     def between(self, low: float, high: float) -> str:
         """An interval of differences."""
-        if self.kind == "share":
-            return f"{100 * low:+.1f} to {100 * high:+.1f}"
-        return f"{low:+.3g} to {high:+.3g}"
+        digits = _digits(max(low, high, key=abs))
+        return f"{100 * low:+.{digits}f} to {100 * high:+.{digits}f}" if self.kind == "share" else f"{low:+.3g} to {high:+.3g}"
+
+
+def _digits(share: float) -> int:
+    return 1 if abs(share) >= FINE or share == 0 else 2

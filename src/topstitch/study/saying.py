@@ -243,5 +243,5 @@ def sentence(study: Mapping[str, Any], unit: Unit, plan: Plan) -> str:
     if told["net"] is None or told["net"]["value"] is None:
         return told["reasons"][0]["text"]
     value, practice, net = told["value"], told["practice"], told["net"]
-    return (f"{plan.words.value or 'the return'} {unit.level(value['value'])} under the policy, {unit.level(practice['value'])} under practice; "
+    return (f"{(plan.words.value or 'return').capitalize()} {unit.level(value['value'])} under the policy, {unit.level(practice['value'])} under practice; "
             f"net of the control {unit.difference(net['value'])} ({unit.between(net['low'], net['high'])}). {told['reasons'][0]['text']}")  # fmt: skip
