@@ -5,8 +5,9 @@ import os
 import shutil
 
 import pytest
-from report import studies
+from report import described, studies
 
+from topstitch.report.data_page import data_page
 from topstitch.report.runs_page import read_folder, runs_page
 from topstitch.report.study_page import study_page
 
@@ -34,6 +35,7 @@ def pages(tmp_path_factory):
         "deploy": study_page(studies.study("shown", share=False, runs=17, actions=25, seeds=3)),
         "stopped": study_page(studies.study("critical")),
         "hostile": study_page(studies.study("promising", names=lambda text: HOSTILE + text, words=dict.fromkeys(("episode", "episodes", "step", "steps", "value"), HOSTILE))),
+        "log": data_page(described.vectors(), command="topstitch data report plant.csv"),
         "runs": runs_page([read_folder(studies.runs(here / name)) for name in ("iql", "cql")]),
     }  # fmt: skip
     for name, html in made.items():
@@ -63,7 +65,7 @@ def opened(browser, pages):
     assert said == []
 
 
-@pytest.mark.parametrize("name", ["cannot", "deploy", "stopped", "hostile", "runs"])
+@pytest.mark.parametrize("name", ["cannot", "deploy", "stopped", "hostile", "runs", "log"])
 def test_no_page_scrolls_sideways(opened, name):
     page = opened(name)
     for width in WIDTHS:
@@ -74,7 +76,7 @@ def test_no_page_scrolls_sideways(opened, name):
     assert page.evaluate("document.documentElement.scrollWidth") <= 684
 
 
-@pytest.mark.parametrize(("name", "width", "scheme"), [("cannot", 1280, "light"), ("cannot", 390, "dark"), ("stopped", 1280, "dark"), ("runs", 390, "light")])  # fmt: skip
+@pytest.mark.parametrize(("name", "width", "scheme"), [("cannot", 1280, "light"), ("cannot", 390, "dark"), ("stopped", 1280, "dark"), ("runs", 390, "light"), ("log", 390, "dark")])  # fmt: skip
 def test_axe_finds_nothing(opened, name, width, scheme):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -54,7 +54,7 @@ def test_titles_say_what_the_numbers_say():
     assert seen["logged"]["rewards"] is None  # the returns say it
     cover = d["coverage"]
     assert seen["coverage"]["title"] == "Every action was done in every state that was visited" and cover["pairs"][0] == 0
-    assert count(d["reach"]["toward"]["random"]["effective"][0][0]) in seen["reach"]["tables"][0]["table"]
+    assert count(d["reach"]["toward"]["random"]["effective"][0][0]) in seen["reach"][0]["table"]
     chosen = next(row for row in d["stitching"]["thresholds"] if row["least"] == 10)
     assert f"{100 * chosen['believed']:+.1f}".replace("-", "−") in seen["gains"]["title"]
     assert [row[2].split("\u00a0")[0] for row in seen["coverage"]["rows"]] == [pct(share) for share in cover["pairs"]]
@@ -70,7 +70,7 @@ def test_untried_pairs_are_in_the_title():
 def test_how_far_is_said_in_the_title(far, words):
     d = copy.deepcopy(described.numbered())
     d["reach"]["toward"]["random"]["furthest"]["100"] = far
-    title = view(d)["reach"]["tables"][0]["title"]
+    title = view(d)["reach"][0]["title"]
     assert title.startswith("Acting at random ") and words in title.replace("\u00a0", " ")
 
 
@@ -110,10 +110,11 @@ def test_what_caution_leaves(halves, words):
 
 
 def test_the_rarest_actions_are_judged_by_their_bin():
-    curve = lambda p, o: pages.calibration({"predicted": [p, 0.5], "observed": [o, 0.5], "count": [9, 9]}, True, Nouns())["title"]
-    assert curve(0.01, 0.02).endswith("about as often as predicted")
-    assert curve(0.01, 0.021).endswith("2.1 times as often as predicted")
-    assert curve(0.01, 0.0049).endswith("less than half as often as predicted")
+    assert pages.often(0.01, 0.02) == pages.often(0.02, 0.01) == "about as often as predicted"
+    assert pages.often(0.01, 0.021) == "2.1 times as often as predicted"
+    assert pages.often(0.01, 0.0049) == "less than half as often as predicted"
+    curve = {"predicted": [0.01, 0.5], "observed": [0.03, 0.5], "count": [9, 9]}
+    assert pages.rarity(curve, Nouns())["title"] == "The rarest actions are taken 3.0 times as often as predicted"
 
 
 def test_levels_are_counted_in_words():

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from .kit import GAP, Scale, listed, num, pct, short, some
+from .kit import GAP, Number, Scale, listed, num, pct, short, some
 
 EPISODES = 30
 "From so many on, a normal interval for the mean return is fair."
@@ -45,6 +45,18 @@ class Nouns(NamedTuple):
     episodes: str = "episodes"
     step: str = "decision"
     steps: str = "decisions"
+
+    def of(self, n: Number) -> str:
+        """1,185 episodes."""
+        return some(n, self.episode, self.episodes)
+
+    def of_steps(self, n: Number) -> str:
+        return some(n, self.step, self.steps)
+
+    @property
+    def one(self) -> str:
+        """With its article."""
+        return f"{'an' if self.episode[:1].lower() in 'aeiou' else 'a'} {self.episode}"
 
 
 class Said(NamedTuple):
@@ -103,28 +115,33 @@ def said(code: str, allowed: bool, yes: str, no: str, **numbers) -> Said:
 
 def mean(d: Numbers, nouns: Nouns) -> Said:
     returns, n, say = d["episodes"]["returns"], d["episodes"]["count"], scale(d)
+    earned = say.level(returns["mean"])
     if n < 2:
-        return said("mean", False, "", f"What practice earns is not known: there is only one {nouns.episode}, which earned {say.level(returns['mean'])}.", mean=returns["mean"], episodes=n)  # fmt: skip
+        no = f"What practice earns is not known: there is only one {nouns.episode}, which earned {earned}."
+        return said("mean", False, "", no, mean=returns["mean"], episodes=n)
     half = 1.96 * returns["sd"] / math.sqrt(n - 1)
     interval = say.span(returns["mean"] - half, returns["mean"] + half)
-    found = f"{say.level(returns['mean'])} on average (95{GAP}% interval {interval}), by {some(n, nouns.episode, nouns.episodes)}"
-    return said("mean", n >= EPISODES, f"What practice earns is known: {found}.",
-                f"What practice earns is hardly known: {found}, fewer than {EPISODES}.", mean=returns["mean"], half=half, episodes=n)  # fmt: skip
+    found = f"{earned} on average (95{GAP}% interval {interval}), by {nouns.of(n)}"
+    yes, no = f"What practice earns is known: {found}.", f"What practice earns is hardly known: {found}, fewer than {EPISODES}."
+    return said("mean", n >= EPISODES, yes, no, mean=returns["mean"], half=half, episodes=n)
 
 
 def spread(d: Numbers, nouns: Nouns) -> Said:
     returns, say = d["episodes"]["returns"], scale(d)
-    low, high = say.level(returns["low"]), say.level(returns["high"])
-    return said("spread", returns["high"] > returns["low"], f"Some {nouns.episodes} went better than others: they earned from {low} to {high}.",
-                f"Nothing can be learned about better and worse: all {nouns.episodes} earned {low}.", low=returns["low"], high=returns["high"])  # fmt: skip
+    low, high = returns["low"], returns["high"]
+    yes = f"Some {nouns.episodes} went better than others: they earned from {say.level(low)} to {say.level(high)}."
+    no = f"Nothing can be learned about better and worse: all {nouns.episodes} earned {say.level(low)}."
+    return said("spread", high > low, yes, no, low=low, high=high)
 
 
 def ends(d: Numbers, nouns: Nouns) -> Said:
     cut, n = d["episodes"]["truncated"], d["episodes"]["count"]
     share = f"{pct(cut / n)}{GAP}% of the {nouns.episodes}"
-    yes = f"Returns are outcomes: every {nouns.episode} truly ends." if cut == 0 else f"Returns are outcomes, but for {share} that the record cuts off."  # fmt: skip
-    return said("ends", cut <= CUT * n, yes,
-                f"Returns are not outcomes: the record cuts off {share}, and what came later does not count in them.", share=cut / n)  # fmt: skip
+    yes = f"Returns are outcomes: every {nouns.episode} truly ends."
+    if cut:
+        yes = f"Returns are outcomes, but for {share} that the record cuts off."
+    no = f"Returns are not outcomes: the record cuts off {share}, and what came later does not count in them."
+    return said("ends", cut <= CUT * n, yes, no, share=cut / n)
 
 
 # how decisions were made -----------------------------------------------------------------------------------------------------
@@ -134,19 +151,25 @@ def recorded(d: Numbers, nouns: Nouns) -> Said:
     """1 / (probability · number of legal actions) has the share of actions that were possible for its mean."""
     found = d["practice"]
     if not found["recorded"]:
-        if found["refused"] is not None:
-            return said("recorded", False, "", f"How decisions were made was not recorded, and cannot be estimated: {found['refused']}")
-        better = math.exp(found["score"] - found["score_blind"])
-        return said("recorded", False, "", "Weights cannot be exact: probabilities were not recorded. The model of practice finds "
-                    f"{nouns.steps} that it has not seen {num(better, 2) if better < 100 else short(better, 2)} times as likely as their overall shares do.",
-                    score=found["score"], blind=found["score_blind"])  # fmt: skip
+        return unrecorded(found, nouns)
     check = found.get("inverse")
     if check is None:
         return said("recorded", True, "Weights can rest on recorded probabilities.", "")
-    return said("recorded", check["mean"] - 1 <= max(WRONG, SURE * check["error"]),
-                f"Weights can rest on recorded probabilities: by them {pct(check['mean'])}{GAP}% of the actions were possible at a {nouns.step}, on average.",
-                f"The recorded probabilities are not those of these actions: by them {pct(check['mean'])}{GAP}% (±{GAP}{num(196 * check['error'])}) of the actions were possible at a {nouns.step}, more than all.",
-                mean=check["mean"], error=check["error"])  # fmt: skip
+    possible, error = f"{pct(check['mean'])}{GAP}%", f"±{GAP}{num(196 * check['error'])}"
+    yes = f"Weights can rest on recorded probabilities: by them {possible} of the actions were possible at a {nouns.step}, on average."
+    no = f"The recorded probabilities are not those of these actions: by them {possible} ({error}) of the actions were possible."
+    right = check["mean"] - 1 <= max(WRONG, SURE * check["error"])
+    return said("recorded", right, yes, no, mean=check["mean"], error=check["error"])
+
+
+def unrecorded(found: Numbers, nouns: Nouns) -> Said:
+    if found["refused"] is not None:
+        return said("recorded", False, "", f"How {nouns.steps} were made was not recorded, and cannot be estimated: {found['refused']}")
+    better = math.exp(found["score"] - found["score_blind"])
+    times = num(better, 2) if better < 100 else short(better, 2)
+    no = (f"Weights cannot be exact: probabilities were not recorded. The model of practice finds {nouns.steps} that it has not seen "
+          f"{times} times as likely as their overall shares do.")  # fmt: skip
+    return said("recorded", False, "", no, score=found["score"], blind=found["score_blind"])
 
 
 def calibrated(d: Numbers, nouns: Nouns) -> Said | None:
@@ -155,24 +178,26 @@ def calibrated(d: Numbers, nouns: Nouns) -> Said | None:
         return None
     if d["actions"]["kind"] == "vectors":
         off = f"predicted shares are off by {num(100 * curve['error'])}{GAP}points on average"
-        return said("calibrated", curve["error"] <= ERROR, f"The model of practice knows how {nouns.steps} scatter: {off}.",
-                    f"The model of practice does not know how {nouns.steps} scatter: {off}.", error=curve["error"])  # fmt: skip
+        yes, no = (f"The model of practice {knows} how {nouns.steps} scatter: {off}." for knows in ("knows", "does not know"))
+        return said("calibrated", curve["error"] <= ERROR, yes, no, error=curve["error"])
     predicted, observed = curve["predicted"][0], curve["observed"][0]
     found = f"{short(100 * observed, 2)}{GAP}% were taken where it predicts {short(100 * predicted, 2)}{GAP}%"
-    return said("calibrated", predicted <= OFF * observed and observed <= OFF * predicted, f"The model of practice knows the rarest actions: {found}.",
-                f"The model of practice does not know the rarest actions, which make the largest weights: {found}.", predicted=predicted, observed=observed)  # fmt: skip
+    yes = f"The model of practice knows the rarest actions: {found}."
+    no = f"The model of practice does not know the rarest actions, which make the largest weights: {found}."
+    right = predicted <= OFF * observed and observed <= OFF * predicted
+    return said("calibrated", right, yes, no, predicted=predicted, observed=observed)
 
 
 def varied(d: Numbers, nouns: Nouns) -> Said | None:
-    found = d["practice"]
+    found, yes, no = d["practice"], "Practice varied, so actions can be compared: ", "There is little to compare: "
     if "sure" in found:
         alone = f"{pct(found['sure'])}{GAP}% of the {nouns.steps}"
-        return said("varied", found["sure"] <= ALONE, f"Practice varied, so actions can be compared: it was sure to do one thing at only {alone}.",
-                    f"There is little to compare: practice was sure to do one thing at {alone}.", sure=found["sure"])  # fmt: skip
+        yes, no = f"{yes}it was sure to do one thing at only {alone}.", f"{no}practice was sure to do one thing at {alone}."
+        return said("varied", found["sure"] <= ALONE, yes, no, sure=found["sure"])
     if "spread" in found:
         wide = sum(found["spread"]) / len(found["spread"])
-        found = f"where the same was observed, actions spread by {pct(wide)}{GAP}% of half their range"
-        return said("varied", wide >= NARROW, f"Practice varied, so actions can be compared: {found}.", f"There is little to compare: {found}.", spread=wide)  # fmt: skip
+        each = f"where the same was observed, actions spread by {pct(wide)}{GAP}% of half their range."
+        return said("varied", wide >= NARROW, yes + each, no + each, spread=wide)
     return None
 
 
@@ -182,31 +207,32 @@ def varied(d: Numbers, nouns: Nouns) -> Said | None:
 def near(d: Numbers, nouns: Nouns) -> Said | None:
     if d["reach"] is None:
         return None
-    share, n = answer(d).share, some(d["reach"]["episodes"], nouns.episode, nouns.episodes)
-    if d["reach"]["episodes"] < READ:
-        return said("near", False, "", f"Policies that depart from practice cannot be judged: {n} are fewer than {READ} to begin with.", episodes=d["reach"]["episodes"])  # fmt: skip
+    share, episodes = answer(d).share, d["reach"]["episodes"]
+    n, few = nouns.of(episodes), f"{pct(NEAR, 0)}{GAP}% of the {nouns.steps}"
+    if episodes < READ:
+        no = f"Policies that depart from practice cannot be judged: {n} are fewer than {READ} to begin with."
+        return said("near", False, "", no, episodes=episodes)
+    many = f"{pct(share, 0)}{GAP}% of the {nouns.steps}"
     until = f"are worth {READ} only up to {pct(share, 0)}{GAP}%" if share else f"are worth fewer than {READ} already at 1{GAP}%"
-    return said("near", share >= NEAR,
-                f"Policies that depart from practice in up to {pct(share, 0)}{GAP}% of the {nouns.steps} can be judged: {n} are then still worth {READ}.",
-                f"Policies that depart from practice in {pct(NEAR, 0)}{GAP}% of the {nouns.steps} cannot be judged: {n} {until}.",
-                share=share, episodes=d["reach"]["episodes"])  # fmt: skip
+    yes = f"Policies that depart from practice in up to {many} can be judged: {n} are then still worth {READ}."
+    no = f"Policies that depart from practice in {few} cannot be judged: {n} {until}."
+    return said("near", share >= NEAR, yes, no, share=share, episodes=episodes)
 
 
 def free(d: Numbers, nouns: Nouns) -> Said | None:
     if d["reach"] is None:
         return None
     reach, random = d["reach"], d["reach"]["toward"]["random"]
-    n, worth = some(reach["episodes"], nouns.episode, nouns.episodes), random["effective"][-1]
-    short_of = next((step for step, each in zip(reach["steps"], worth) if each < REFUSED), None)
-    lost = 1 - random["mean"]
+    n, worth, lost = nouns.of(reach["episodes"]), random["effective"][-1], 1 - random["mean"]
     no = "Policies that owe nothing to practice cannot be judged by weights: "
     if lost > max(LOST, SURE * random["error"]):
-        return said(
-            "free", False, "", f"{no}{pct(lost, 0)}{GAP}% of what one that acts at random would do was never done there.", lost=lost
-        )
-    after = "" if short_of is None else some(short_of, nouns.step, nouns.steps)
-    return said("free", short_of is None, f"Policies that owe nothing to practice can be judged: for one that acts at random, {n} are worth {num(worth[-1], 0)}.",
-                f"{no}for one that acts at random, {n} are worth fewer than {REFUSED} after {after}.", effective=worth[-1], steps=short_of)  # fmt: skip
+        no += f"{pct(lost, 0)}{GAP}% of what one that acts at random would do was never done there."
+        return said("free", False, "", no, lost=lost)
+    yes = f"Policies that owe nothing to practice can be judged: for one that acts at random, {n} are worth {num(worth[-1], 0)}."
+    short_of = next((step for step, each in zip(reach["steps"], worth) if each < REFUSED), None)
+    if short_of is not None:
+        no += f"for one that acts at random, {n} are worth fewer than {REFUSED} after {nouns.of_steps(short_of)}."
+    return said("free", short_of is None, yes, no, effective=worth[-1], steps=short_of)
 
 
 def supported(d: Numbers, nouns: Nouns) -> Said | None:
@@ -215,8 +241,9 @@ def supported(d: Numbers, nouns: Nouns) -> Said | None:
         return None
     thin = sum(share for level, share in zip(covered["levels"], covered["decisions"]) if level < RARE)
     found = f"{pct(thin)}{GAP}% of the {nouns.steps} were logged fewer than {RARE} times in their state"
-    return said("supported", thin <= THIN, f"Most {nouns.steps} have company: only {found}.",
-                f"Many {nouns.steps} stand alone: {found}, and what is learned there is the luck of single cases.", share=thin)  # fmt: skip
+    yes = f"Most {nouns.steps} have company: only {found}."
+    no = f"Many {nouns.steps} stand alone: {found}, and what is learned there is the luck of single cases."
+    return said("supported", thin <= THIN, yes, no, share=thin)
 
 
 # what could be gained --------------------------------------------------------------------------------------------------------
@@ -229,23 +256,23 @@ def believable(d: Numbers) -> bool:
 
 
 def faithful(d: Numbers, nouns: Nouns) -> Said:
-    found, say = d["stitching"], scale(d)
-    logged = found["logged"]
-    values = f"it puts practice at {say.level(found['practice'])}, where the {nouns.episodes} earned {say.level(logged['mean'])}"
-    return said("faithful", believable(d), f"The world made of the log can be reasoned with: {values}.",
-                f"The world made of the log cannot be trusted, nor any gain that it promises: {values}.", world=found["practice"], logged=logged["mean"])  # fmt: skip
+    world, logged, say = d["stitching"]["practice"], d["stitching"]["logged"]["mean"], scale(d)
+    values = f"it puts practice at {say.level(world)}, where the {nouns.episodes} earned {say.level(logged)}"
+    yes = f"The world made of the log can be reasoned with: {values}."
+    no = f"The world made of the log cannot be trusted, nor any gain that it promises: {values}."
+    return said("faithful", believable(d), yes, no, world=world, logged=logged)
 
 
 def gain(d: Numbers, nouns: Nouns) -> Said | None:
     row, say = chosen(d), scale(d)
     if row["held_out"] is None or not believable(d):
         return None
-    halves = (
-        f"{listed(say.diff(x) for x in row['held_out'])} over practice, each in the half of the {nouns.episodes} that it was not found in"
-    )
+    gains = listed(say.diff(x) for x in row["held_out"])
+    halves = f"{gains} over practice, each in the half of the {nouns.episodes} that it was not found in"
     hope = "" if d["stitching"]["exact"] else ". That is too hopeful, as situations that differ were put together"
-    return said("gain", min(row["held_out"]) > 0, f"There may be something to gain by doing only what was done before: {halves}{hope}.",
-                f"No gain is to be seen in doing only what was done before: {halves}.", halves=row["held_out"])  # fmt: skip
+    yes = f"There may be something to gain by doing only what was done before: {halves}{hope}."
+    no = f"No gain is to be seen in doing only what was done before: {halves}."
+    return said("gain", min(row["held_out"]) > 0, yes, no, halves=row["held_out"])
 
 
 def lucky(d: Numbers, nouns: Nouns) -> Said | None:
@@ -254,8 +281,8 @@ def lucky(d: Numbers, nouns: Nouns) -> Said | None:
         return None
     left = sum(row["held_out"]) / 2
     both = f"{say.diff(row['believed'])} in the {nouns.episodes} that it was found in, {say.diff(left)} in others"
-    return said("lucky", left >= LUCK * row["believed"], f"That gain is not mostly luck: {both}.", f"A gain found in this log is mostly luck: {both}.",
-                believed=row["believed"], left=left)  # fmt: skip
+    yes, no = f"That gain is not mostly luck: {both}.", f"A gain found in this log is mostly luck: {both}."
+    return said("lucky", left >= LUCK * row["believed"], yes, no, believed=row["believed"], left=left)
 
 
 def stitched(d: Numbers, nouns: Nouns) -> Said | None:
@@ -263,10 +290,9 @@ def stitched(d: Numbers, nouns: Nouns) -> Said | None:
     if copied is None or not believable(d):
         return None
     left, imitation = sum(row["held_out"]) / 2, sum(copied) / 2
-    both = f"{say.diff(left)} over practice against {say.diff(imitation)}"
-    return said("stitched", left > imitation, f"Putting parts of {nouns.episodes} together promises more than imitating the best tenth of them: {both}.",
-                f"Putting parts of {nouns.episodes} together promises no more than imitating the best tenth of them: {both}.",
-                stitching=left, imitation=imitation)  # fmt: skip
+    both = f"than imitating the best tenth of them: {say.diff(left)} over practice against {say.diff(imitation)}."
+    yes, no = (f"Putting parts of {nouns.episodes} together promises {more} {both}" for more in ("more", "no more"))
+    return said("stitched", left > imitation, yes, no, stitching=left, imitation=imitation)
 
 
 RULES: tuple[Callable[[Numbers, Nouns], Said | None], ...] = (

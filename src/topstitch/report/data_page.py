@@ -4,7 +4,7 @@ Everything is made from the numbers of `study.describe`. `view` turns them into 
 `data_sections.j2` lay out; the page of a study shows some of them too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from . import charts
 from .conclusions import READ, Answer, Nouns, answer, believable, chosen, conclusions, scale
-from .kit import GAP, Scale, called, capitalised, count, listed, num, page, pct, short, some
+from .kit import GAP, Number, Scale, called, capitalised, count, listed, num, page, pct, short, some
 
 Numbers = Mapping[str, Any]
 
@@ -23,23 +23,29 @@ ANSWERS = {
     "unweighed": "It cannot weigh other policies.",
 }
 TOWARD = {"random": "Acting at random", "usual": "Doing what is commonest", "firmer": "Acting with half the spread"}
-SHOWN, WIDEST = 12, 10
-"Bars of a picture; columns of a table of counts that fits beside the text."
+SHOWN = 12
+"Bars of a picture."
+FEW = 4
+"Members of a choice that are so few that one may stand in a title."
+QUARTERS = [0.0, 0.25, 0.5, 0.75, 1.0]
+RAIL = ("Conclusions", "Data", "Columns", "Coverage", "Practice", "Reach", "Gains"), ("Limits", "Reproduce", "Glossary")
 
 
 def data_page(d: Numbers, *, command: str, nouns: Nouns = Nouns()) -> str:  # noqa: B008, a constant
     """The HTML. `command` is what made it."""
-    seen = view(d, nouns)
-    rail = [
-        [(name, title, None) for name, title in (("conclusions", "Conclusions"), ("data", "Data"), ("columns", "Columns"), ("coverage", "Coverage"),
-                                                 ("practice", "Practice"), ("reach", "Reach"), ("gains", "Gains"))],
-        [("limits", "Limits", None), ("reproduce", "Reproduce", None), ("glossary", "Glossary", None)],
-    ]  # fmt: skip
-    about = f"What {some(d['episodes']['count'], nouns.episode, nouns.episodes)} can say about policies other than the one that made them."
+    name = called(d["source"])
     return page(
-        "data.html.j2", title=f"{called(d['source'])} · data report", about=about, what=f"Data report: {called(d['source'])}", badge=None, rail=rail,
-        footer=f"Made from {called(d['source'])} by topstitch.", card=d, v=seen, command=command,
-    )  # fmt: skip
+        "data.html.j2",
+        title=f"{name} · data report",
+        about=f"What {nouns.of(d['episodes']['count'])} can say about policies other than the one that made them.",
+        what=f"Data report: {name}",
+        badge=None,
+        rail=[[(title.lower(), title, None) for title in group] for group in RAIL],
+        footer=f"Made from {name} by topstitch.",
+        card=d,
+        v=view(d, nouns),
+        command=command,
+    )
 
 
 def view(d: Numbers, nouns: Nouns = Nouns()) -> dict[str, Any]:  # noqa: B008, a constant
@@ -56,88 +62,91 @@ def view(d: Numbers, nouns: Nouns = Nouns()) -> dict[str, Any]:  # noqa: B008, a
 
 
 def opening(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
-    found, episodes, returns = answer(d), d["episodes"], d["episodes"]["returns"]
-    worth = d["reach"] and d["reach"]["toward"]["random"]["effective"][-1][-1]
-    third = (
-        (f"worth {count(worth)}", f"What {some(d['reach']['episodes'], nouns.episode, nouns.episodes)} would be worth for a policy that always acts at random.")
-        if d["reach"] else ("unknown", "What they are worth for another policy: how decisions were made is not known.")
-    )  # fmt: skip
+    found, episodes, x = answer(d), d["episodes"], d["reach"]
+    cut = count(episodes["truncated"]) if episodes["truncated"] else "none"
+    if x is None:
+        worth = "unknown", "What they are worth for another policy: they cannot be weighed."
+    else:
+        left = x["toward"]["random"]["effective"][-1][-1]
+        worth = f"worth {count(left)}", f"What {nouns.of(x['episodes'])} would be worth for a policy that always acts at random."
     return {
         "code": found.code,
         "word": ANSWERS[found.code],
         "sentence": sentence(d, found, nouns, say),
         "facts": [
-            (some(episodes["count"], nouns.episode, nouns.episodes), f"with {some(episodes['steps'], nouns.step, nouns.steps)}; {count(episodes['truncated']) if episodes['truncated'] else 'none'} of them cut off by the record."),
-            (say.level(returns["mean"]), f"What practice earns in {article(nouns.episode)} {nouns.episode}, on average."),
-            third,
+            (nouns.of(episodes["count"]), f"with {nouns.of_steps(episodes['steps'])}; {cut} of them cut off by the record."),
+            (say.level(episodes["returns"]["mean"]), f"What practice earns in {nouns.one}, on average."),
+            worth,
         ],
-    }  # fmt: skip
+    }
 
 
 def sentence(d: Numbers, found: Answer, nouns: Nouns, say: Scale) -> str:
-    n = some(d["reach"]["episodes"], nouns.episode, nouns.episodes) if d["reach"] else ""
+    n = nouns.of(d["reach"]["episodes"]) if d["reach"] else ""
+    share = f"{pct(found.share, 0)}{GAP}% of the {nouns.steps}"
+    least = f"more than {share}" if found.share else f"as little as 1{GAP}% of the {nouns.steps}"
     first = {
         "bold": f"Even a policy that departs from practice at every {nouns.step} can be judged: {n} are then still worth {READ} or more",
-        "near": f"A policy may depart from practice in up to {pct(found.share, 0)}{GAP}% of the {nouns.steps} before {n} are worth fewer than {READ}",
-        "practice": f"A policy that departs from practice in {'more than ' + pct(found.share, 0) if found.share else 'as little as 1'}{GAP}% of the {nouns.steps} leaves fewer than {READ} of {n} to judge it by",
+        "near": f"A policy may depart from practice in up to {share} before {n} are worth fewer than {READ}",
+        "practice": f"A policy that departs from practice in {least} leaves fewer than {READ} of {n} to judge it by",
         "unweighed": f"{capitalised(nouns.episodes)} cannot be weighed for another policy: {(d['practice']['refused'] or '').rstrip('.')}",
-    }[found.code]  # fmt: skip
-    row = chosen(d)
-    if row["held_out"] is None or not believable(d):
-        return first + "."
-    left = sum(row["held_out"]) / 2
+    }[found.code]
+    held = chosen(d)["held_out"]
+    if held is None or not believable(d):
+        return f"{first}."
+    if min(held) <= 0:
+        return f"{first}. No gain is to be seen in putting together better what was done before."
     seems = "seems to gain" if d["stitching"]["exact"] else "seems to gain, at most,"
-    if min(row["held_out"]) > 0:
-        return f"{first}. Doing only what was done before, but better put together, {seems} {say.diff(left)} over practice."
-    return f"{first}. No gain is to be seen in putting together better what was done before."
-
-
-def article(noun: str) -> str:
-    return "an" if noun[:1].lower() in "aeiou" else "a"
+    return f"{first}. Doing only what was done before, but better put together, {seems} {say.diff(sum(held) / 2)} over practice."
 
 
 # 1 what was logged -----------------------------------------------------------------------------------------------------------
 
 
 def logged(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
-    lengths, returns = d["episodes"]["lengths"], d["episodes"]["returns"]
-    whole = lambda x: num(x, 0)
-    one = lengths["high"] == 1
-    middle = f"middle half {whole(lengths['q25'])} to {whole(lengths['q75'])}, longest {whole(lengths['high'])}"
+    rewards, one = d["rewards"], d["episodes"]["lengths"]["high"] == 1
+    steps = Nouns(nouns.step, nouns.steps, nouns.step, nouns.steps)
+    told = one or rewards["last"] > 0.999 or rewards["low"] == rewards["high"]  # returns say the same
     return {
-        "lengths": None if one else {
-            "title": f"Every {nouns.episode} has {some(lengths['high'], nouns.step, nouns.steps)}" if lengths["low"] == lengths["high"] else
-                     f"Half of the {nouns.episodes} have {whole(lengths['median'])} {nouns.steps} or fewer",
-            "small": f"Number of {nouns.episodes} by their {nouns.steps}; {middle}{beyond(lengths['histogram'])}",
-            "picture": picture(lengths["histogram"], f"{nouns.steps} in the {nouns.episode}", whole, (lengths["median"], f"median {whole(lengths['median'])}"),
-                               f"Histogram of {nouns.steps} in the {nouns.episode}: median {whole(lengths['median'])}, {middle}."),
-        },
-        "returns": spread_of(returns, "return", nouns, say),
-        "rewards": None if one or d["rewards"]["last"] > 0.999 or d["rewards"]["low"] == d["rewards"]["high"] else spread_of(d["rewards"], "reward", Nouns(nouns.step, nouns.steps, nouns.step, nouns.steps), Scale.of([d["rewards"]["low"], d["rewards"]["high"]], [d["rewards"]["sd"]])),
         "one": one,
-    }  # fmt: skip
+        "lengths": None if one else lengths(d["episodes"]["lengths"], nouns),
+        "returns": spread(d["episodes"]["returns"], "return", nouns, say),
+        "rewards": None if told else spread(rewards, "reward", steps, Scale.of([rewards["low"], rewards["high"]], [rewards["sd"]])),
+    }
 
 
-def spread_of(x: Numbers, what: str, nouns: Nouns, say: Scale) -> dict[str, Any]:
+def lengths(x: Numbers, nouns: Nouns) -> dict[str, Any]:
+    whole = lambda v: num(v, 0)
+    what, median = f"{nouns.steps} in the {nouns.episode}", f"median {whole(x['median'])}"
+    middle = f"middle half {whole(x['q25'])} to {whole(x['q75'])}, longest {whole(x['high'])}"
+    same = f"Every {nouns.episode} has {nouns.of_steps(x['high'])}"
+    return {
+        "title": same if x["low"] == x["high"] else f"Half of the {nouns.episodes} have {whole(x['median'])} {nouns.steps} or fewer",
+        "small": f"Number of {nouns.episodes} by their {nouns.steps}; {middle}{beyond(x['histogram'])}",
+        "picture": picture(x["histogram"], what, whole, (x["median"], median), f"Histogram of {what}: {median}, {middle}."),
+    }
+
+
+def spread(x: Numbers, what: str, nouns: Nouns, say: Scale) -> dict[str, Any]:
     """How one quantity is spread over episodes or decisions."""
-    values, write = x["histogram"].get("values"), say.level if say.share else short
+    histogram, write = x["histogram"], say.level if say.share else short
+    values, counts = histogram.get("values"), histogram["counts"]
     if x["low"] == x["high"]:
         title = f"Every {nouns.episode} has the {what} {short(x['low'])}"
     elif values is not None and len(values) == 2:
-        share = x["histogram"]["counts"][1] / sum(x["histogram"]["counts"])
-        title = f"{pct(share)}{GAP}% of the {nouns.episodes} have the {what} {short(values[1])}, all others {short(values[0])}"
+        share = pct(counts[1] / sum(counts))
+        title = f"{share}{GAP}% of the {nouns.episodes} have the {what} {short(values[1])}, all others {short(values[0])}"
     elif x["q25"] == x["q75"]:
         title = f"More than half of the {nouns.episodes} have the {what} {write(x['median'])}"
     else:
         title = f"Half of the {nouns.episodes} have a {what} between {write(x['q25'])} and {write(x['q75'])}"
-    unit = f", {say.label}" if say.label else ""
+    unit = f", {say.label}" if say.label and values is None else ""
     label = f"Histogram of the {what}: mean {say.level(x['mean'])}, from {say.level(x['low'])} to {say.level(x['high'])}."
+    mark = x["mean"], f"mean {say.bare(x['mean'])}"
     return {
         "title": title,
-        "small": f"Number of {nouns.episodes} by {what}{unit if values is None else ''}; mean {say.level(x['mean'])}{beyond(x['histogram'])}",
-        "picture": picture(
-            x["histogram"], f"{what} of the {nouns.episode}{unit}", say.bare, (x["mean"], f"mean {say.bare(x['mean'])}"), label
-        ),
+        "small": f"Number of {nouns.episodes} by {what}{unit}; mean {say.level(x['mean'])}{beyond(histogram)}",
+        "picture": picture(histogram, f"{what} of the {nouns.episode}{unit}", say.bare, mark, label),
     }
 
 
@@ -147,34 +156,35 @@ def beyond(histogram: Numbers) -> str:
     return f"; {listed(sides)} lie beyond the axis" if sides else ""
 
 
-def picture(histogram: Numbers, xlabel: str, say, mark: tuple[float, str], label: str) -> Markup:
+def picture(histogram: Numbers, xlabel: str, say: Callable[[Number], str], mark: tuple[Number, str], label: str) -> Markup:
     """A histogram; of few values that are far apart, bars with their counts."""
+    counts = histogram["counts"]
     if "edges" in histogram:
-        edges, counts = histogram["edges"], histogram["counts"]
-        mark = mark if edges[0] <= mark[0] <= edges[-1] else None
-        return charts.histogram(edges, counts, label=label, xlabel=xlabel, say=say, mark=mark)
-    values, counts = histogram["values"], histogram["counts"]
-    if len(values) > 6 and all(v == round(v) for v in values) and values[-1] - values[0] <= 60:
-        first, filled = int(values[0]), [0] * (int(values[-1] - values[0]) + 1)
-        for v, n in zip(values, counts):
-            filled[int(v) - first] = n
-        edges = [first - 0.5 + i for i in range(len(filled) + 1)]
-        return charts.histogram(edges, filled, label=label, xlabel=xlabel, say=say, mark=mark)
-    return bars([short(v) for v in values], counts, xlabel, label)
+        edges = histogram["edges"]
+        seen = mark if edges[0] <= mark[0] <= edges[-1] else None
+        return charts.histogram(edges, counts, label=label, xlabel=xlabel, say=say, mark=seen)
+    values = histogram["values"]
+    if len(values) <= 6 or values[-1] - values[0] > 60 or any(v != round(v) for v in values):
+        return bars([short(v) for v in values], counts, xlabel, label)
+    first, filled = int(values[0]), [0] * (int(values[-1] - values[0]) + 1)
+    for v, n in zip(values, counts):
+        filled[int(v) - first] = n
+    edges = [first - 0.5 + i for i in range(len(filled) + 1)]
+    return charts.histogram(edges, filled, label=label, xlabel=xlabel, say=say, mark=mark)
 
 
-def bars(names: Sequence[str], counts: Sequence[int], xlabel: str, label: str, width: int = 320, height: int = 190) -> Markup:
-    """One bar for each value, with its count over it."""
+def bars(names: Sequence[str], counts: Sequence[int], xlabel: str, label: str) -> Markup:
+    """One bar for each value; few have their counts over them."""
     top = max(counts) * 1.16
     ys = charts.ticks(0, top, 4)
-    plot = charts.Plot(
-        width, height, left=14 + 7 * max(len(count(y)) for y in ys), right=8, bottom=44, x=(0, len(names)), y=(0, top)
-    ).yticks(ys, count)
-    every = max(1, -(-sum(7 * len(name) + 10 for name in names) // int(plot.right - plot.left)))
+    left = 14 + 7 * max(len(count(y)) for y in ys)
+    plot = charts.Plot(320, 190, left=left, right=8, bottom=44, x=(0, len(names)), y=(0, top)).yticks(ys, count)
+    room = plot.right - plot.left
+    every = max(1, -(-sum(7 * len(name) + 10 for name in names) // int(room)))
     for i, (name, n) in enumerate(zip(names, counts)):
-        middle, wide = plot.across(i + 0.5), min(60.0, 0.7 * (plot.right - plot.left) / len(names))
+        middle, wide = plot.across(i + 0.5), min(60.0, 0.7 * room / len(names))
         plot.box(middle - wide / 2, plot.up(n), wide, plot.bottom - plot.up(n), "f-prac")
-        if len(names) <= 4:
+        if len(names) <= FEW:
             plot.text(middle, round(plot.up(n) - 5, 1), count(n), "b", "middle")
         if i % every == 0:
             plot.text(middle, plot.bottom + 17, name, "mut", "middle")
@@ -186,64 +196,67 @@ def bars(names: Sequence[str], counts: Sequence[int], xlabel: str, label: str, w
 
 def columns(d: Numbers, nouns: Nouns) -> dict[str, Any]:
     seen, done = d["observations"], d["actions"]
+    parts = done.get("parts", ())
     return {
         "seen": [column(each) for each in seen.get("columns", ())],
         "done": [column(each) for each in done.get("columns", ())],
         "states": members(seen, nouns, "state") if seen["kind"] == "states" else None,
-        "choices": [members(done, nouns, "action")] if done["kind"] == "choice" else [members(each, nouns, f"member of {called(each['name'], 24)}") for each in done.get("parts", ())],
+        "choices": [members(done, nouns, "action")] if done["kind"] == "choice" else
+                   [members(each, nouns, f"member of {called(each['name'], 24)}") for each in parts],
         "grid": grid(done["grid"], nouns) if "grid" in done else None,
     }  # fmt: skip
 
 
 def column(x: Numbers) -> dict[str, Any]:
     """One row of a table of columns."""
-    say = Scale.of([x["low"], x["high"]], [x["sd"]])
     label = f"{called(x['name'])}: from {short(x['low'])} to {short(x['high'])}, median {short(x['median'])}"
-    return {"name": x["name"], "say": say, "x": x, "spark": spark(x["histogram"], label), "bounds": x.get("at_low"), "further": beyond(x["histogram"])}  # fmt: skip
+    drawn = spark(x["histogram"]["counts"], label)
+    return {"name": x["name"], "x": x, "spark": drawn, "bounds": x.get("at_low"), "further": beyond(x["histogram"])}
 
 
-def spark(histogram: Numbers, label: str) -> Markup:
+def spark(counts: Sequence[int], label: str) -> Markup:
     """A histogram in a row of a table: it stretches, and has no numbers of its own."""
-    counts, top = histogram["counts"], max(histogram["counts"])
-    wide = 100 / len(counts)
+    wide, tall = 100 / len(counts), [92 * n / max(counts) for n in counts]
     bar = Markup('<rect x="{}%" width="{}%" y="{}%" height="{}%" class="f-prac"/>')
-    parts = [
-        bar.format(f"{i * wide:.2f}", f"{wide * 0.86:.2f}", f"{96 - 92 * n / top:.1f}", f"{92 * n / top:.1f}")
-        for i, n in enumerate(counts)
-        if n
-    ]
-    floor = Markup('<line x1="0" x2="100%" y1="97%" y2="97%" class="axis"/>')
-    return charts.row([*parts, floor], label)
+    parts = [bar.format(f"{i * wide:.2f}", f"{wide * 0.86:.2f}", f"{96 - h:.1f}", f"{h:.1f}") for i, h in enumerate(tall) if h]
+    return charts.row([*parts, Markup('<line x1="0" x2="100%" y1="97%" y2="97%" class="axis"/>')], label)
+
+
+def shares(named: Sequence[tuple[str, float]], nouns: Nouns, what: str) -> dict[str, Any]:
+    """Rows of bars (name, bar, percent) and their axis."""
+    top = max(share for _, share in named)
+    digits, within = 1 if top >= 0.01 else 2, (0.0, top * 1.02)
+    marks = charts.ticks(0, within[1], 4)
+    label = lambda name, share: f"{what} {name}: {pct(share, digits)} % of the {nouns.steps}"
+    rows = [(name, charts.bar_row(share, within, grid=marks, label=label(name, share)), pct(share, digits)) for name, share in named]
+    return {"rows": rows, "axis": charts.axis_row(marks, within, charts.say_ticks(marks, 100))}
 
 
 def members(x: Numbers, nouns: Nouns, what: str) -> dict[str, Any]:
     """The commonest states or choices."""
     total = sum(each["count"] for each in x["members"]) + x["others"]
-    shown = x["members"][:SHOWN]
-    first, rest = shown[0], x["seen"] - len(shown)
-    top = first["count"] / total
-    within = (0.0, top * 1.02)
-    marks = charts.ticks(0, within[1], 4)
-    digits = 1 if top >= 0.01 else 2
-    row = lambda each: (called(each["name"], 24), charts.bar_row(each["count"] / total, within, grid=marks, label=f"{what} {called(each['name'])}: {count(each['count'])} {nouns.steps}, {pct(each['count'] / total, digits)} %"), pct(each["count"] / total, digits))  # fmt: skip
-    return {
-        "title": f"Half of the {nouns.steps} fall on {count(x['half'])} of {count(x['seen'])} {what}s" if x["seen"] > 4 else f"{pct(top)}{GAP}% of the {nouns.steps} are {what} {called(first['name'], 24)}" if x["seen"] > 1 else f"There is a single {what}, {called(first['name'], 24)}",
-        "small": f"Share of {nouns.steps}, %" + (f"; the commonest {len(shown)} of {count(x['seen'])} that occur" if rest > 0 else ""),
-        "rows": [row(each) for each in shown],
-        "axis": charts.axis_row(marks, within, charts.say_ticks(marks, 100)),
-    }  # fmt: skip
+    named = [(called(each["name"], 24), each["count"] / total) for each in x["members"][:SHOWN]]
+    first, top = named[0]
+    if x["seen"] > FEW:
+        title = f"Half of the {nouns.steps} fall on {count(x['half'])} of {count(x['seen'])} {what}s"
+    else:
+        title = f"{pct(top)}{GAP}% of the {nouns.steps} are {what} {first}" if x["seen"] > 1 else f"There is a single {what}, {first}"
+    rest = f"; the commonest {len(named)} of {count(x['seen'])} that occur" if x["seen"] > len(named) else ""
+    return {"title": title, "small": f"Share of {nouns.steps}, %{rest}", **shares(named, nouns, what)}
 
 
 def grid(x: Numbers, nouns: Nouns) -> dict[str, Any]:
     total = sum(map(sum, x["counts"]))
-    shares = [[n / total for n in row] for row in x["counts"]]
-    i, j = max(((i, j) for i, row in enumerate(shares) for j in range(len(row))), key=lambda at: shares[at[0]][at[1]])
-    common = f"{called(x['rows'])} {called(x['row_names'][i])} with {called(x['columns'])} {called(x['column_names'][j])}"
+    cells = [[n / total for n in row] for row in x["counts"]]
+    i, j = max(((i, j) for i, row in enumerate(cells) for j in range(len(row))), key=lambda at: cells[at[0]][at[1]])
+    rows, across = called(x["rows"]), called(x["columns"])
+    common = f"{rows} {called(x['row_names'][i])} with {across} {called(x['column_names'][j])}"
+    what = f"Share of {nouns.steps} by {rows} and {across}, in percent"
     return {
-        "title": f"The commonest action is {common}, in {pct(shares[i][j])}{GAP}% of the {nouns.steps}",
-        "small": f"Share of all {nouns.steps}, %; rows {called(x['rows'])}, columns {called(x['columns'])}",
-        "table": charts.heat(x["row_names"], x["column_names"], shares, pct, corner=called(x["rows"], 12), caption=f"Share of {nouns.steps} by {called(x['rows'])} and {called(x['columns'])}, in percent"),
-    }  # fmt: skip
+        "title": f"The commonest action is {common}, in {pct(cells[i][j])}{GAP}% of the {nouns.steps}",
+        "small": f"Share of all {nouns.steps}, %; rows {rows}, columns {across}",
+        "table": charts.heat(x["row_names"], x["column_names"], cells, pct, corner=called(x["rows"], 12), caption=what),
+    }
 
 
 # 3 coverage ------------------------------------------------------------------------------------------------------------------
@@ -265,121 +278,131 @@ def steps_of(levels: Sequence[int]) -> list[str]:
 
 
 def coverage(d: Numbers, nouns: Nouns) -> dict[str, Any]:
-    x = d["coverage"]
-    state = "state" if x["numbered"] else "cell"
-    untried = x["pairs"][0]
-    within, marks = (0.0, 1.0), [0.0, 0.25, 0.5, 0.75, 1.0]
-    rows = [
-        (name, charts.dots_row([(a, "d-lo"), (b, "d-hi")], within, grid=marks, label=f"{name}: {pct(a)} % of the pairs, {pct(b)} % of the {nouns.steps}"), pct(a), pct(b))
-        for name, a, b in zip(steps_of(x["levels"]), x["pairs"], x["decisions"])
-    ]  # fmt: skip
-    names = [group(each) for each in x["counts"]["actions"]]
-    wordy = any("centre" in each for each in x["counts"]["actions"])
-    heads = [f"group {i + 1}" for i in range(len(names))] if wordy else names
-    states = [group(each) if x["numbered"] else f"cell {i + 1}" for i, each in enumerate(x["counts"]["states"])]
-    shares = [[n / each["visits"] for n in row] for row, each in zip(x["counts"]["rows"], x["counts"]["states"])]
+    x, counts = d["coverage"], d["coverage"]["counts"]
+    state, within = "state" if x["numbered"] else "cell", (0.0, 1.0)
+    label = lambda name, a, b: f"{name}: {pct(a)} % of the pairs, {pct(b)} % of the {nouns.steps}"
+    dots = lambda name, a, b: charts.dots_row([(a, "d-lo"), (b, "d-hi")], within, grid=QUARTERS, label=label(name, a, b))
+    levels = list(zip(steps_of(x["levels"]), x["pairs"], x["decisions"]))
+    tried = f"{pct(1 - x['pairs'][0])}{GAP}% of what could be done was ever done"
     return {
         "state": state,
-        "title": f"{pct(1 - untried)}{GAP}% of what could be done was ever done" if untried else f"Every action was done in every {state} that was visited",
-        "small": f"Shares of the {count(x['possible'])} pairs of a visited {state} and an action, and of the {nouns.steps}, by how often their pair was logged",
-        "rows": rows,
-        "axis": charts.axis_row(marks, within, charts.say_ticks(marks, 100)),
-        "table": charts.heat(states, heads, shares, lambda v: pct(v, 0) if v >= 0.005 else "<1" if v else "", top=1.0, corner=state, caption=f"Share of {nouns.steps} by action, in percent, in the {len(states)} commonest {state}s"),
-        "table_title": f"In the commonest {state}, {'' if wordy else 'action '}{heads[max(range(len(heads)), key=shares[0].__getitem__)]} is done most: {pct(max(shares[0]), 0)}{GAP}% of the time",
-        "table_small": f"Share of the {nouns.steps} in that {state} with each action, %; the {len(states)} commonest of {count(x['seen'])} {state}s" + (f" and {len(heads)} of {count(x['actions'])} actions" if len(heads) < x["actions"] else ""),
-        "wide": len(heads) > WIDEST,
-        "groups": [*(zip(states, map(group, x["counts"]["states"])) if not x["numbered"] else ()), *(zip(heads, names) if wordy else ())],
+        "title": tried if x["pairs"][0] else f"Every action was done in every {state} that was visited",
+        "small": f"Shares of the {count(x['possible'])} pairs of a visited {state} and an action, and of the {nouns.steps}, "
+                 "by how often their pair was logged",
+        "rows": [(name, dots(name, a, b), pct(a), pct(b)) for name, a, b in levels],
+        "axis": charts.axis_row(QUARTERS, within, charts.say_ticks(QUARTERS, 100)),
+        "counts": table_of_counts(x, counts, state, nouns),
     }  # fmt: skip
+
+
+def table_of_counts(x: Numbers, counts: Numbers, state: str, nouns: Nouns) -> dict[str, Any]:
+    """Actions in the commonest states. Cells and groups of actions have numbers there, and `groups` says what they are."""
+    said, done = [group(each) for each in counts["states"]], [group(each) for each in counts["actions"]]
+    grouped = any("centre" in each for each in counts["actions"])
+    states = said if x["numbered"] else [f"cell {i + 1}" for i in range(len(said))]
+    heads = [f"group {i + 1}" for i in range(len(done))] if grouped else done
+    cells = [[n / each["visits"] for n in row] for row, each in zip(counts["rows"], counts["states"])]
+    most = max(range(len(heads)), key=cells[0].__getitem__)
+    usual = heads[most] if grouped else f"action {heads[most]}"
+    fewer = f" and {len(heads)} of {count(x['actions'])} actions" if len(heads) < x["actions"] else ""
+    write = lambda v: pct(v, 0) if v >= 0.005 else "<1" if v else ""
+    caption = f"Share of {nouns.steps} by action, in percent, in the {len(states)} commonest {state}s"
+    return {
+        "title": f"In the commonest {state}, {usual} is done most: {pct(cells[0][most], 0)}{GAP}% of the time",
+        "small": f"Share of the {nouns.steps} in a {state}, %; the {len(states)} commonest of {count(x['seen'])} {state}s{fewer}",
+        "table": charts.heat(states, heads, cells, write, top=1.0, corner=state, caption=caption),
+        "groups": [*([] if x["numbered"] else zip(states, said)), *(zip(heads, done) if grouped else [])],
+    }
 
 
 # 4 practice ------------------------------------------------------------------------------------------------------------------
 
 
 def practice(d: Numbers, nouns: Nouns) -> dict[str, Any]:
-    x = d["practice"]
+    x, choices = d["practice"], d["actions"]["kind"] != "vectors"
+    out: dict[str, Any] = {"refused": x["refused"], "recorded": x["recorded"], "choices": choices, "done": None}
     if x["refused"] is not None:
-        return {"refused": x["refused"], "recorded": x["recorded"]}
-    choices = d["actions"]["kind"] != "vectors"
-    out = {
-        "refused": None,
-        "recorded": x["recorded"],
-        "choices": choices,
-        "calibration": calibration(x["calibration"], choices, nouns),
-        "done": None,
-    }
+        return out
+    out["calibration"] = (rarity if choices else levels)(x["calibration"], nouns)
     if choices:
-        names = [f"{short(100 * a, 2)} to {short(100 * b, 2)}{GAP}%" for a, b in zip(x["done"]["edges"], x["done"]["edges"][1:])]
-        names[0] = f"below {short(100 * x['done']['edges'][1], 2)}{GAP}%"
-        top = max(x["done"]["share"])
-        within = (0.0, top * 1.02)
-        marks = charts.ticks(0, within[1], 4)
-        rare = sum(share for edge, share in zip(x["done"]["edges"][1:], x["done"]["share"]) if edge <= 0.01)
+        edges = x["done"]["edges"]
+        names = [f"{short(100 * a, 2)} to {short(100 * b, 2)}{GAP}%" for a, b in pairwise(edges)]
+        names[0] = f"below {short(100 * edges[1], 2)}{GAP}%"
+        rare = sum(share for edge, share in zip(edges[1:], x["done"]["share"]) if edge <= 0.01)
+        least = f"{short(100 * x['done']['least'], 2)}{GAP}%"
         out["done"] = {
             "title": f"{pct(rare)}{GAP}% of what was done had a probability below 1{GAP}%",
-            "small": f"Share of {nouns.steps}, %, by the probability of what was done; the smallest is {short(100 * x['done']['least'], 2)}{GAP}%",
-            "rows": [(name, charts.bar_row(share, within, grid=marks, label=f"probability {name}: {pct(share)} % of the {nouns.steps}"), pct(share)) for name, share in zip(names, x["done"]["share"])],
-            "axis": charts.axis_row(marks, within, charts.say_ticks(marks, 100)),
-        }  # fmt: skip
+            "small": f"Share of {nouns.steps}, %, by the probability of what was done; the smallest is {least}",
+            **shares(list(zip(names, x["done"]["share"])), nouns, "probability"),
+        }
     return out
 
 
-def calibration(x: Numbers, choices: bool, nouns: Nouns) -> dict[str, Any]:
-    pairs = [(p, o, n) for p, o, n in zip(x["predicted"], x["observed"], x["count"])]
-    if not choices:
-        marks = [0.0, 0.25, 0.5, 0.75, 1.0]
-        plot = charts.Plot(320, 260, left=48, right=16, top=24, bottom=44, x=(0, 1), y=(0, 1))
-        plot.yticks(marks, charts.say_ticks(marks, 100)).xticks(marks, charts.say_ticks(marks, 100)).base().line([0, 1], [0, 1], "ref")
-        for p, o, _ in pairs:
-            plot.dot(p, o, 4, "d-prac")
-        plot.text(2, 12, "observed, %", "mut").xlabel("predicted to lie below, %")
-        worst = max(pairs, key=lambda pair: abs(pair[0] - pair[1]))
-        return {
-            "title": f"Where {pct(worst[0], 0)}{GAP}% should lie below, {pct(worst[1], 0)}{GAP}% do: the worst of nine levels",
-            "small": f"Actions below the quantiles of the model of practice, in {nouns.episodes} that it has not seen",
-            "picture": plot.svg("Calibration of the model of practice: " + "; ".join(f"{pct(p, 0)} % predicted below, {pct(o, 0)} % observed" for p, o, _ in pairs)),
-        }  # fmt: skip
-    positive = [v for p, o, _ in pairs for v in (p, o) if v > 0]
-    low = max(min(positive, default=0.1) * 0.6, 1e-6)
-    marks = charts.decades(low, 1.0, 5)
+def levels(x: Numbers, nouns: Nouns) -> dict[str, Any]:
+    """Calibration of vectors: shares of actions below quantiles."""
+    pairs = list(zip(x["predicted"], x["observed"]))
+    say = charts.say_ticks(QUARTERS, 100)
+    plot = charts.Plot(320, 260, left=48, right=16, top=24, bottom=44, x=(0, 1), y=(0, 1)).yticks(QUARTERS, say).xticks(QUARTERS, say)
+    plot.base().line([0, 1], [0, 1], "ref").text(2, 12, "observed, %", "mut").xlabel("predicted to lie below, %")
+    for p, o in pairs:
+        plot.dot(p, o, 4, "d-prac")
+    p, o = max(pairs, key=lambda pair: abs(pair[0] - pair[1]))
+    told = "; ".join(f"{pct(p, 0)} % predicted below, {pct(o, 0)} % observed" for p, o in pairs)
+    return {
+        "title": f"Where {pct(p, 0)}{GAP}% should lie below, {pct(o, 0)}{GAP}% do: the worst of nine levels",
+        "small": f"Actions below the quantiles of the model of practice, in {nouns.episodes} that it has not seen",
+        "picture": plot.svg(f"Calibration of the model of practice: {told}"),
+    }
+
+
+def rarity(x: Numbers, nouns: Nouns) -> dict[str, Any]:
+    """Calibration of choices, on logarithmic scales: what is rare makes the largest weights."""
+    pairs = list(zip(x["predicted"], x["observed"], x["count"]))
+    low = max(0.6 * min([v for p, o, _ in pairs for v in (p, o) if v > 0], default=0.1), 1e-6)
+    marks, percent = charts.decades(low, 1.0, 5), lambda v: f"{short(100 * v, 2)}{GAP}%"
     plot = charts.Plot(320, 260, left=58, right=16, top=24, bottom=44, x=(low, 1), y=(low, 1), xlog=True, ylog=True)
-    write = lambda v: f"{short(100 * v, 2)}{GAP}%"
-    plot.yticks(marks, write).xticks(marks, write).base().line([low, 1], [low, 1], "ref")
-    most = max(n for *_, n in pairs)
+    plot.yticks(marks, percent).xticks(marks, percent).base().line([low, 1], [low, 1], "ref")
+    plot.text(2, 12, "taken", "mut").xlabel("predicted probability of an action")
+    most = max(x["count"])
     for p, o, n in pairs:
         plot.dot(max(p, low), max(o, low), 2.5 + 4 * (n / most) ** 0.5, "d-prac" if o > 0 else "d-lo")
-    plot.text(2, 12, "taken", "mut").xlabel("predicted probability of an action")
-    p, o, _ = pairs[0]
-    times = o / p if p else float("inf")
-    rarest = "about as often as predicted" if 0.5 <= times <= 2 else f"{num(times, 1)} times as often as predicted" if times > 2 else "less than half as often as predicted"  # fmt: skip
+    told = "; ".join(f"{short(100 * p, 2)} % predicted, {short(100 * o, 2)} % taken" for p, o, _ in pairs)
     return {
-        "title": f"The rarest actions are taken {rarest}",
-        "small": f"In {nouns.episodes} that the model of practice has not seen; both scales logarithmic; dots grow with the number of pairs of {nouns.step} and action",
-        "picture": plot.svg("Calibration of the model of practice, logarithmic scales: " + "; ".join(f"{short(100 * p, 2)} % predicted, {short(100 * o, 2)} % taken" for p, o, _ in pairs)),
+        "title": f"The rarest actions are taken {often(*pairs[0][:2])}",
+        "small": f"In {nouns.episodes} that the model of practice has not seen; both scales logarithmic; dots grow with the number "
+                 f"of pairs of {nouns.step} and action",
+        "picture": plot.svg(f"Calibration of the model of practice, logarithmic scales: {told}"),
     }  # fmt: skip
+
+
+def often(predicted: Number, observed: Number) -> str:
+    if observed > 2 * predicted:
+        return f"{num(observed / predicted, 1)} times as often as predicted" if predicted else "though they were predicted never to be"
+    return "about as often as predicted" if observed >= predicted / 2 else "less than half as often as predicted"
 
 
 # 5 reach ---------------------------------------------------------------------------------------------------------------------
 
 
-def reach(d: Numbers, nouns: Nouns) -> dict[str, Any] | None:
+def reach(d: Numbers, nouns: Nouns) -> list[dict[str, Any]] | None:
+    """A table for each way to depart from practice."""
     x = d["reach"]
     if x is None:
         return None
-    tables = []
+    rows, across = [pct(share, 0) for share in x["shares"]], [count(t) for t in x["steps"]]
+    tables, left = [], f"{READ} effective {nouns.episodes}"
     for name, way in x["toward"].items():
-        far = way["furthest"][str(READ)]
-        doing = TOWARD["firmer" if name == "usual" and d["actions"]["kind"] == "vectors" else name]
-        left = f"leaves {READ} effective {nouns.episodes}"
-        title = (f"{doing} in up to {pct(far, 0)}{GAP}% of the {nouns.steps} {left}" if 0 < far < 1 else f"{doing} always {left} or more" if far else
-                 f"{doing} in 1{GAP}% of the {nouns.steps} leaves fewer than {READ} effective {nouns.episodes}")  # fmt: skip
-        what = f"{doing[:1].lower()}{doing[1:]}"
-        tables.append({
-            "title": title,
-            "small": f"Effective {nouns.episodes}, of {count(x['episodes'])}. Rows: the share of {nouns.steps} that depart from practice, {what}. Columns: {nouns.steps} into the {nouns.episode}",
-            "table": charts.heat([f"{pct(share, 0)}{GAP}%" for share in x["shares"]], [count(t) for t in x["steps"]], way["effective"], count, top=float(x["episodes"]),
-                                 caption=f"Effective {nouns.episodes} by share of departures and {nouns.steps} into the {nouns.episode}, {what}", corner="share"),
-        })  # fmt: skip
-    return {"tables": tables}
+        doing, far = TOWARD["firmer" if name == "usual" and d["actions"]["kind"] == "vectors" else name], way["furthest"][str(READ)]
+        title = f"{doing} in up to {pct(far, 0)}{GAP}% of the {nouns.steps} leaves {left}"
+        if far in (0, 1):
+            title = f"{doing} always leaves {left} or more" if far else f"{doing} in 1{GAP}% of the {nouns.steps} leaves fewer than {left}"
+        what = f"{doing[0].lower()}{doing[1:]}"
+        caption = f"Effective {nouns.episodes} by share of departures and {nouns.steps} into the {nouns.episode}, {what}"
+        small = (f"Effective {nouns.episodes}, of {count(x['episodes'])}. Rows: the share of {nouns.steps} that depart from practice, {what}, "
+                 f"in percent. Columns: {nouns.steps} into the {nouns.episode}")  # fmt: skip
+        cells = charts.heat(rows, across, way["effective"], count, top=float(x["episodes"]), caption=caption, corner="%")
+        tables.append({"title": title, "small": small, "table": cells})
+    return tables
 
 
 # 6 gains ---------------------------------------------------------------------------------------------------------------------
@@ -387,48 +410,55 @@ def reach(d: Numbers, nouns: Nouns) -> dict[str, Any] | None:
 
 def gains(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
     x, row = d["stitching"], chosen(d)
-    logged = x["logged"]
-    points = [
+    logged, world, copied = x["logged"], "in the world of the log", x["imitation"]
+    points = [  # name, what it is, value, gains in other halves, look
         (f"Worst tenth of the {nouns.episodes}", "as logged", logged["worst_tenth"], None, "oth"),
         ("Practice", "as logged", logged["mean"], None, "prac"),
         (f"Best tenth of the {nouns.episodes}", "as logged", logged["best_tenth"], None, "oth"),
-        ("Practice", "in the world of the log", x["practice"], None, "prac"),
-        ("At random, among what was done", "in the world of the log", x["uniform"], None, "oth"),
-        ("Imitating the best tenth", "in the world of the log", x["imitation"]["value"], x["imitation"]["held_out"], "oth"),
+        ("Practice", world, x["practice"], None, "prac"),
+        ("At random, among what was done", world, x["uniform"], None, "oth"),
+        ("Imitating the best tenth", world, copied["value"], copied["held_out"], "oth"),
         ("Best of what was done", f"{x['chosen']} times or more", row["value"], row["held_out"], "acc"),
     ]
-    left = lambda held: None if held is None else [x["practice"] + gain for gain in held]
-    solved = [(value, held) for _, note, value, held, _ in points if note != "as logged"]
-    within = charts.around([v for v, _ in solved] + [v for _, held in solved for v in left(held) or ()], [logged["mean"]])
+    left = lambda held: [x["practice"] + gain for gain in held or ()]
+    solved = [v for _, note, value, held, _ in points if note != "as logged" for v in (value, *left(held))]
+    within = charts.around(solved, [logged["mean"]])
     marks = charts.ticks(*within, 5)
     rows = []
-    for name, note, value, held, kind in points:
-        halves = left(held)
-        ends = (min(halves), max(halves)) if halves else None
-        number = (
-            say.level(value)
-            if halves is None
-            else Markup('{} <span class="ci in">believed, {} left</span>').format(say.level(value), say.bare(sum(halves) / 2))
-        )
+    for name, note, value, held, look in points:
+        ends = (min(left(held)), max(left(held))) if held else None
         label = f"{name}, {note}: {say.level(value)}" + (f"; in the other half {say.span(*ends)}" if ends else "")
-        drawing = charts.interval_row(value, ends, within, label=label, kind=kind, marks=[(logged["mean"], "pracline")], grid=marks)
-        rows.append((name, note, drawing, number, "me" if kind == "acc" else ""))
-    held = row["held_out"]
-    title = "The world of the log cannot be checked: there are too few " + nouns.episodes
-    if not believable(d):
-        title = f"The world of the log is no guide: it puts practice at {say.level(x['practice'])}, and the {nouns.episodes} earned {say.level(logged['mean'])}"
-    elif held is not None:
-        mean = sum(held) / 2
-        title = f"Of {say.diff(row['believed'])} that seem to be gained, {say.diff(mean)} are left in {nouns.episodes} that the policy was not found in"
+        practice = [(logged["mean"], "pracline")]
+        drawing = charts.interval_row(value, ends, within, label=label, kind=look, marks=practice, grid=marks)
+        number = believed(value, left(held), say) if held else say.level(value)
+        rows.append((name, note, drawing, number, "me" if look == "acc" else ""))
+    unit = f", {say.label}" if say.label else ""
     return {
-        "title": title,
-        "small": f"Mean return{', ' + say.label if say.label else ''}. Dots: as logged or believed. Bars: practice, and what the policy gains over it in the half of the {nouns.episodes} that it was not found in, for both halves. Dashes: practice as logged",
+        "title": left_over(d, nouns, say),
+        "small": f"Mean return{unit}. Dots: as logged or believed. Bars: practice, and what the policy gains over it in the half of the "
+                 f"{nouns.episodes} that it was not found in, for both halves. Dashes: practice as logged",
         "rows": rows,
         "axis": charts.axis_row(marks, within, say.bare),
         "caution": caution(x["thresholds"], say),
-        "thresholds": [(each["least"], say.diff(each["believed"]), [say.diff(g) for g in each["held_out"] or ()]) for each in x["thresholds"]],
+        "thresholds": [(r["least"], say.diff(r["believed"]), list(map(say.diff, r["held_out"] or ()))) for r in x["thresholds"]],
         "quality": quality(d, nouns, say),
     }  # fmt: skip
+
+
+def believed(value: Number, left: Sequence[Number], say: Scale) -> Markup:
+    return Markup('{} <span class="ci in">believed, {} left</span>').format(say.level(value), say.bare(sum(left) / len(left)))
+
+
+def left_over(d: Numbers, nouns: Nouns, say: Scale) -> str:
+    """What of the believed gain is left where the policy was not found."""
+    x, row = d["stitching"], chosen(d)
+    if not believable(d):
+        earned = say.level(x["logged"]["mean"])
+        return f"The world of the log is no guide: it puts practice at {say.level(x['practice'])}, and the {nouns.episodes} earned {earned}"
+    if row["held_out"] is None:
+        return f"The world of the log cannot be checked: there are too few {nouns.episodes}"
+    left = say.diff(sum(row["held_out"]) / 2)
+    return f"Of {say.diff(row['believed'])} that seem to be gained, {left} are left in {nouns.episodes} that the policy was not found in"
 
 
 def caution(thresholds: Sequence[Numbers], say: Scale) -> str:
@@ -436,13 +466,12 @@ def caution(thresholds: Sequence[Numbers], say: Scale) -> str:
     if thresholds[0]["held_out"] is None:
         return "What caution costs, in belief"
     best = max(thresholds, key=lambda each: sum(each["held_out"]))
+    if all(min(each["held_out"]) <= 0 for each in thresholds):
+        return "No threshold leaves a gain in both halves"
     if min(best["held_out"]) <= 0:
-        return (
-            "No threshold leaves a gain in both halves"
-            if all(min(each["held_out"]) <= 0 for each in thresholds)
-            else "The threshold that leaves most leaves nothing in one half"
-        )
-    return f"Most is left of what was done {'once' if best['least'] == 1 else some(best['least'], 'time')} or more: {say.diff(sum(best['held_out']) / 2)}"
+        return "The threshold that leaves most leaves nothing in one half"
+    times = "once" if best["least"] == 1 else some(best["least"], "time")
+    return f"Most is left of what was done {times} or more: {say.diff(sum(best['held_out']) / 2)}"
 
 
 def quality(d: Numbers, nouns: Nouns, say: Scale) -> list[tuple[str, str, str]]:
@@ -455,18 +484,9 @@ def quality(d: Numbers, nouns: Nouns, say: Scale) -> list[tuple[str, str, str]]:
     }
     rows = [
         ("Trajectory quality", num(each["value"], 2), f"{by[name]}: {say.level(each['low'])} to {say.level(each['high'])}")
-        for name, each in ((n, found[n]) for n in by)
-        if each
-    ]
+        for name in by if (each := found[name])
+    ]  # fmt: skip
     cut = "" if cover["slices"] is None else f", columns cut at {cover['slices']} points"
-    rows.append(
-        (
-            "State-action coverage",
-            num(cover["value"], 2),
-            f"{count(cover['distinct'])} distinct pairs of {count(cover['reference'])} that as many {nouns.steps} could hold{cut}",
-        )
-    )
-    rows.append(
-        ("Effective pairs", count(cover["effective"]), "as many pairs, equally often, would be as mixed (the exponential of the entropy)")
-    )
-    return rows  # fmt: skip
+    pairs = f"{count(cover['distinct'])} distinct pairs of {count(cover['reference'])} that as many {nouns.steps} could hold{cut}"
+    mixed = "as many pairs, equally often, would be as mixed (the exponential of the entropy)"
+    return [*rows, ("State-action coverage", num(cover["value"], 2), pairs), ("Effective pairs", count(cover["effective"]), mixed)]

@@ -1,9 +1,10 @@
 """The numbers of a data report: what a log holds, how its decisions were made, how far from them another policy may go, and what could be
 gained. Plain for JSON, and bounded in size: histograms and the commonest, never rows.
 
-Trajectory quality and state-action coverage are those of Schweighofer et al. 2022, https://arxiv.org/abs/2111.04714: the mean return between that
-of a random policy (0) and that of an expert (1), and the distinct pairs of observation and action over those of a reference. The paper
-takes expert and reference from online learning, which a log alone does not have; `docs/data-report.md` says what stands in their place.
+Trajectory quality and state-action coverage are those of Schweighofer et al. 2022, https://arxiv.org/abs/2111.04714: the mean return
+between that of a random policy (0) and that of an expert (1), and the distinct pairs of observation and action over those of a reference.
+The paper takes expert and reference from online learning, which a log alone does not have; `docs/data-report.md` says what stands in
+their place.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ LEVELS = (0, 1, 2, 5, 10, 20, 50)
 SHOWN = 12, 25
 "States and actions in the table of counts."
 SLICES = 100
-"At so many equally spaced points, from its least to its greatest, each column is cut where distinct rows are counted; as the paper's code does."
+"Where distinct rows are counted, each column is cut at so many equally spaced points, as by the paper's code."
 
 
 def describe(
@@ -83,8 +84,8 @@ def summary(x: np.ndarray) -> dict:
 
 
 def histogram(x: np.ndarray) -> dict:
-    """{"values", "counts"} of a few distinct values, else {"edges", "counts", "below", "above"} of equal intervals, between whole numbers if
-    all values are whole. Where the range is more than
+    """{"values", "counts"} of a few distinct values, else {"edges", "counts", "below", "above"} of equal intervals, between whole numbers
+    if all values are whole. Where the range is more than
     twice that of the middle 99 %, the intervals cover only these, and `below` and `above` count what lies beyond."""
     values, counts = np.unique(x, return_counts=True)
     if len(values) <= FEW or (len(values) <= 40 and (values == np.round(values)).all()):
@@ -155,8 +156,8 @@ def actions(log: Episodes) -> dict:
 
 
 def commonest(counts: np.ndarray, names: Sequence) -> dict:
-    """The counts of the commonest members with their names, how many were ever seen, how many of the commonest it takes to hold `half` of all,
-    and what the others have together."""
+    """The counts of the commonest members with their names, how many were ever seen, how many of the commonest it takes to hold `half` of
+    all, and what the others have together."""
     order = np.argsort(-counts, kind="stable")
     half = int(np.searchsorted(2 * np.cumsum(counts[order]), counts.sum())) + 1
     order = order[:MEMBERS][counts[order[:MEMBERS]] > 0]
@@ -189,8 +190,9 @@ def _grid(log: Episodes) -> dict | None:
 def coverage(table: Numbered) -> dict:
     """Which actions were taken in which states (or cells), and how often.
 
-    `pairs` are shares, by `levels`, of the pairs of a visited state and a legal action; `decisions` are shares of the decisions, by how often
-    their pair was logged. `alone`: the share of decisions in states where only one action was ever taken. `counts` has the commonest states and actions.
+    `pairs` are shares, by `levels`, of the pairs of a visited state and a legal action; `decisions` are shares of the decisions, by how
+    often their pair was logged. `alone`: the share of decisions in states where only one action was ever taken; `tried`: how many were, for
+    a decision, on average. `counts` has the commonest states and actions.
     """
     pair, count = np.unique(table.state * table.actions + table.action, return_counts=True)
     visits = np.bincount(table.state, minlength=table.states)
@@ -222,8 +224,8 @@ def quality(log: Episodes, flat: Episodes, table: Numbered, gains: dict, referen
     """Trajectory quality, by what stands for the random and for the expert policy, and state-action coverage.
 
     `episodes`: between the worst and the best tenth of the episodes. `policies`: between acting at random among the actions that were taken
-    and the best policy within them, in the world of the log (see `stitching`). `given`: between the returns that were given. The reference of coverage
-    is a log of the same length that never does the same twice, as far as there are different things to do.
+    and the best policy within them, in the world of the log (see `stitching`). `given`: between the returns that were given. The reference
+    of coverage is a log of the same length that never does the same twice, as far as there are different things to do.
     """
     returns = log.returns(gains["discount"])
     low, high = (float(returns[tenth(returns, best)].mean()) for best in (False, True))
@@ -243,9 +245,14 @@ def quality(log: Episodes, flat: Episodes, table: Numbered, gains: dict, referen
     share = count / count.sum()
     return {
         "trajectory": quality,
-        "coverage": {"value": len(count) / reference, "distinct": len(count), "reference": reference, "slices": None if table.exact else SLICES,
-                     "effective": float(np.exp(-(share * np.log(share)).sum()))},
-    }  # fmt: skip
+        "coverage": {
+            "value": len(count) / reference,
+            "distinct": len(count),
+            "reference": reference,
+            "slices": None if table.exact else SLICES,
+            "effective": float(np.exp(-(share * np.log(share)).sum())),
+        },
+    }
 
 
 def distinct(log: Episodes) -> np.ndarray:

@@ -1,14 +1,14 @@
 r"""How the logged decisions were made, and how far from that another policy may go.
 
-Practice is fitted by folds of episodes (`ope.fit_behaviour`), so what is said of an episode comes from a model that never saw it. Then policies are
-made that do as practice does but for a share ε of their decisions,
+Practice is fitted by folds of episodes (`ope.fit_behaviour`), so what is said of an episode comes from a model that never saw it. Then
+policies are made that do as practice does but for a share ε of their decisions,
 
 $$ \pi_\varepsilon = (1 - \varepsilon)\,\mu + \varepsilon\,\nu, \qquad
    \frac{\pi_\varepsilon}{\mu}(a \mid s) = 1 - \varepsilon + \varepsilon\,\frac{\nu(a \mid s)}{\mu(a \mid s)}, $$
 
-with ν acting at random among the actions that practice takes there at least once in a hundred times, or always as it does most often. The effective sample size of the episodes under such a policy
-((Σ w)² / Σ w² of the products of ratios, Kish 1965) says how many of its own episodes the log is worth: the distance from practice at which it
-falls below 100, or 10, is how far this log can see.
+with ν acting at random among the actions that practice takes there at least once in a hundred times, or always as it does most often. The
+effective sample size of the episodes under such a policy, (Σ w)² / Σ w² of the products of ratios (Kish 1965), says how many of its own
+episodes the log is worth: the distance from practice at which it falls below 100, or 10, is how far this log can see.
 """
 
 import dataclasses
@@ -99,8 +99,8 @@ def practice(log: Episodes, behaviour: Behaviour | None, seed: int) -> Practice:
         "score": behaviour.score,
         "score_blind": blind(log, seed),
         "score_recorded": float(log_prob.mean()) if recorded else None,
-        "calibration": {"predicted": curve.predicted.tolist(), "observed": curve.observed.tolist(), "count": curve.count.tolist(), "error": curve.error},
-    }  # fmt: skip
+        "calibration": {name: x.tolist() for name, x in curve._asdict().items() if name != "error"} | {"error": curve.error},
+    }
     toward = {"random": at_random(log, behaviour.probs)}
     if discrete:
         rows, p = np.arange(log.steps), behaviour.probs
@@ -137,8 +137,8 @@ def blind(log: Episodes, seed: int) -> float:
 
 
 def at_random(log: Episodes, probs: np.ndarray | None = None) -> np.ndarray:
-    """(steps,): the log-probability of the logged action for somebody who takes all alike: of choices those that `probs` (steps, actions) say
-    are in play, or all legal ones; of a `Box` all between its bounds, which have no probability of their own."""
+    """(steps,): the log-probability of the logged action for somebody who takes all alike: of choices those that `probs` (steps, actions)
+    say are in play, or all legal ones; of a `Box` all between its bounds, which have no probability of their own."""
     if isinstance(log.spec.action, Discrete):
         free = np.ones((log.steps, log.spec.action.size), bool) if log.mask is None else log.mask
         free = free if probs is None else probs >= IN_PLAY
@@ -153,8 +153,8 @@ def at_random(log: Episodes, probs: np.ndarray | None = None) -> np.ndarray:
 
 
 def reach(found: Practice) -> dict:
-    """Effective sample sizes by steps into the episode and by ε, toward each ν; the largest ε that whole episodes allow; and the `mean` of ν / μ
-    over steps, which is 1 unless ν does what practice never does, with its standard error by episodes."""
+    """Effective sample sizes by steps into the episode and by ε, toward each ν; the largest ε that whole episodes allow; and the `mean` of
+    ν / μ over steps, which is 1 unless ν does what practice never does, with its standard error by episodes."""
     log = found.log
     steps = horizons(int(log.lengths.max()))
     out = {

@@ -4,8 +4,8 @@ $$ \max_\pi V(\pi) \quad\text{in the world of the log, over actions logged at le
 
 against what was earned, and against imitation of the best tenth of the episodes. The world is the maximum-likelihood one of a table
 (`numbered`), as in `worlds.empirical`, kept sparse and solved backwards over a horizon, so that returns need no discount and worlds with
-circles have an answer: the longest episode if that was cut off (a limit of time), else as many steps more as practice takes to end. It is the tabular form of batch-constrained Q-learning (Fujimoto et al. 2019,
-https://arxiv.org/abs/1812.02900).
+circles have an answer: the longest episode if that was cut off (a limit of time), else as many steps more as practice takes to end. It is
+the tabular form of batch-constrained Q-learning (Fujimoto et al. 2019, https://arxiv.org/abs/1812.02900).
 
 A maximum over estimates is too high, and the more so the fewer rows stand behind each (Mannor et al. 2007,
 https://doi.org/10.1287/mnsc.1060.0614). So the episodes are dealt into two halves, and a policy found in the world of one is valued in
@@ -13,6 +13,7 @@ that of the other; the difference between both numbers is optimism. Nothing corr
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -63,47 +64,70 @@ class World(NamedTuple):
 
     def value(self, weight: np.ndarray, horizon: int) -> float:
         """Of the policy that takes the pairs of a state in proportion to `weight` (pairs,)."""
-        v = np.zeros(self.ahead.shape[1])
-        for _ in range(horizon):
-            before = v
-            v = np.zeros_like(v)
-            v[self.state] = self.mixed(self.q(before), weight)
-            if np.allclose(v, before, rtol=1e-9, atol=1e-12):
-                break
-        return float(self.start @ v)
+
+        def values():
+            v = np.zeros(self.ahead.shape[1])
+            for _ in range(horizon):
+                q = self.q(v)
+                v = np.zeros_like(v)
+                v[self.state] = self.mixed(q, weight)
+                yield v
+
+        return float(self.start @ _settled(values()))
 
     def allowed(self, least: int) -> np.ndarray:
         """(pairs,) bool: those logged at least so often, and the commonest of each state."""
         return (self.count >= least) | (self.count == np.maximum.reduceat(self.count, self.first)[self.group])
 
-    def best(self, least: int, horizon: int, other: "World | None" = None) -> tuple[float, float]:
-        """(the most that allowed pairs can earn here, what the policy that does so earns in `other`, by default here).
-
-        Where `other` never logged what the policy does, it does there what was done. Both are solved in step, since what is best depends on
-        how many steps are left.
-        """
-        other = other or self
+    def improved(self, least: int, horizon: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(values of all states with one step more to go, the best allowed pair of each seen state), step by step backwards: what is best
+        depends on how many steps are left."""
         allowed, rows = self.allowed(least), np.arange(len(self.pair))
-        there = np.searchsorted(other.pair, self.pair).clip(max=len(other.pair) - 1)
-        there = np.where(other.pair[there] == self.pair, there, -1)
-        v = w = np.zeros(self.ahead.shape[1])
+        v = np.zeros(self.ahead.shape[1])
         for _ in range(horizon):
-            q, old = np.where(allowed, self.q(v), -np.inf), (v, w)
+            q = np.where(allowed, self.q(v), -np.inf)
             top = np.maximum.reduceat(q, self.first)
-            choice = there[np.minimum.reduceat(np.where(q == top[self.group], rows, len(rows)), self.first)]
-            p, known = other.q(w), choice >= 0
-            v, w = np.zeros_like(v), np.zeros_like(w)
+            v = np.zeros_like(v)
             v[self.state] = top
-            w[other.state] = other.mixed(p, other.count)
-            w[self.state[known]] = p[choice[known]]
-            if np.allclose(old, (v, w), rtol=1e-9, atol=1e-12):
-                break
-        return float(self.start @ v), float(other.start @ w)
+            yield v, np.minimum.reduceat(np.where(q == top[self.group], rows, len(rows)), self.first)
+
+    def best(self, least: int, horizon: int) -> float:
+        """The most that allowed pairs can earn."""
+        return float(self.start @ _settled(v for v, _ in self.improved(least, horizon)))
+
+    def tried(self, least: int, horizon: int, other: "World") -> float:
+        """What the policy that is best here earns in `other`.
+
+        A pair that was logged n times there is taken n times in n + 1, and else what practice does: if what was logged once leads in a
+        circle, it would hold the policy for ever. Never logged, never taken.
+        """
+        place = np.searchsorted(other.pair, self.pair).clip(max=len(other.pair) - 1)
+        there = np.where(other.pair[place] == self.pair, place, -1)
+
+        w = np.zeros(other.ahead.shape[1])
+        for _, choice in self.improved(least, horizon):
+            q, pair = other.q(w), there[choice]
+            known = pair >= 0
+            pair, state = pair[known], self.state[known]
+            w = np.zeros_like(w)
+            w[other.state] = other.mixed(q, other.count)
+            w[state] = (other.count[pair] * q[pair] + w[state]) / (other.count[pair] + 1)
+        return float(other.start @ w)
+
+
+def _settled(values: Iterator[np.ndarray]) -> np.ndarray:
+    """The last of them, or the first that is as the one before."""
+    last = next(values)
+    for v in values:
+        if np.allclose(v, last, rtol=1e-9, atol=1e-12):
+            break
+        last = v
+    return last
 
 
 def horizon_of(made: World, log: Episodes) -> int:
-    """Steps over which policies are valued: those of the longest episode; where that truly ended, as many as practice takes in this world until
-    `ENDED` of it has, if these are more."""
+    """Steps over which policies are valued: those of the longest episode; where that truly ended, as many as practice takes in this world
+    until `ENDED` of it has, if these are more."""
     most = int(max(1, min(LONGEST, WORK // max(made.ahead.nnz, 1))))
     longest = int(log.lengths.max())
     if not log.terminal[log.stops - 1][log.lengths == longest].all():
@@ -162,7 +186,7 @@ def stitching(table: Numbered, log: Episodes, discount: float = 1.0, seed: int =
     earned = dataclasses.replace(log, reward=np.where(time < horizon, log.reward, 0)).returns(discount)
     top, bottom = tenth(earned, True), tenth(earned, False)
     practice = whole.value(whole.count, horizon)
-    values = [whole.best(n, horizon)[0] for n in LEAST]
+    values = [whole.best(n, horizon) for n in LEAST]
     thresholds = [{"least": n, "value": v, "believed": v - practice, "held_out": None} for n, v in zip(LEAST, values)]
     copied = whole.value(imitated(whole, table, log, top), horizon)
     held_out = None
@@ -174,7 +198,7 @@ def stitching(table: Numbered, log: Episodes, discount: float = 1.0, seed: int =
             usual, best = there.value(there.count, horizon), np.flatnonzero(side)[tenth(earned[side], True)]
             held_out.append(there.value(imitated(there, table, log, best), horizon) - usual)
             for row in thresholds:
-                row["held_out"] = [*(row["held_out"] or []), here.best(row["least"], horizon, there)[1] - usual]
+                row["held_out"] = [*(row["held_out"] or []), here.tried(row["least"], horizon, there) - usual]
     return {
         "exact": table.exact, "states": len(whole.state), "pairs": len(whole.pair), "horizon": horizon,
         "longest": int(log.lengths.max()), "discount": discount,
