@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -503,3 +504,10 @@ def test_any_log_can_be_asked(kind):
             found = check(tiny(action, obs=obs, kind=kind))
             assert "few-episodes" in {one.code for one in found}
             assert ("equal-returns" in {one.code for one in found}) == (kind == "constant_reward")
+
+
+def test_the_page_says_what_the_table_says():
+    page = (Path(__file__).parents[2] / "docs/check.md").read_text()
+    for one in CHECKS:
+        assert f"| `{one.code}` | {one.severity} | {one.looks} | {one.remedy} |" in page
+    assert page.count("\n| `") == len(CHECKS)

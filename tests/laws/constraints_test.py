@@ -21,7 +21,7 @@ from topstitch.core import Box, Discrete
 from topstitch.data.device import Transitions
 from topstitch.loop import one_step, stage_key, train, unstack
 from topstitch.testing import tiny
-from topstitch.worlds import MDP, empirical, lineworld, sample, table
+from topstitch.worlds import MDP, baited_line, empirical, lineworld, sample, table
 
 SMALL = settings(max_examples=30, deadline=None)
 N, A = 5, 4
@@ -264,18 +264,6 @@ TABLE = dict(hidden=(), batch_size=1, discount=DISCOUNT, target_rate=0.5)
 BAIT = 2
 
 
-def baited() -> tuple[MDP, np.ndarray]:
-    """The line of `lineworld` on which each step costs 0.1, with a third action, which nobody takes: off the line, at a cost of 1, to the end.
-    Episodes begin anywhere."""
-    line, behaviour = lineworld(5, right=0.25)
-    states = line.states
-    off = np.broadcast_to(np.eye(states)[states - 1], (states, 1, states))
-    reward = np.tile([-0.1, -0.1, -1.0], (states, 1))
-    live = ~np.asarray(line.terminal)
-    world = MDP(np.concatenate([line.transition, off], axis=1), reward, live / live.sum(), line.terminal)
-    return world, np.concatenate([behaviour, np.zeros((states, 1))], axis=1)
-
-
 class Whole(Transitions):
     """Every batch is the whole log."""
 
@@ -326,7 +314,7 @@ METHODS = {
 @pytest.fixture(scope="module")
 def line():
     """(the world, its log, what the log says of it, {name: state})."""
-    world, behaviour = baited()
+    world, behaviour = baited_line(5)
     log = sample(world, behaviour, 150, horizon=8, key=jax.random.key(0))
     said = empirical(log)
     assert (said.counts[LIVE, 1] > 0.2 * said.counts[LIVE, 0]).all() and (said.counts[:, BAIT] == 0).all() and log.terminal.any()
@@ -400,7 +388,7 @@ def test_only_support_leaves_a_bad_habit_and_stays_clear_of_what_nobody_did(line
         probs /= probs.sum(axis=1, keepdims=True)
         return float(world.performance(probs, DISCOUNT)), probs[LIVE]
 
-    best, behaviour = world.performance(world.optimum(DISCOUNT).policy, DISCOUNT), world.performance(baited()[1], DISCOUNT)
+    best, behaviour = world.performance(world.optimum(DISCOUNT).policy, DISCOUNT), world.performance(baited_line(5).behaviour, DISCOUNT)
     share = lambda name: (worth(name)[0] - behaviour) / (best - behaviour)
     for name in ("likely", "many", "once"):
         assert share(name) > 0.9, (name, share(name))

@@ -168,6 +168,12 @@ def test_weights_that_mean_nothing_are_refused():
     lacking = of(rng.normal(size=n), np.array([0.3, 0.4])[chosen], np.full(n, 0.5))
     assert "about 30% of what the policy does" in refusals(lacking)[0]
     assert "not those with which" in refusals(of(np.ones(n), np.full(n, 0.9), np.full(n, 0.5)))[0]
+    # what single steps hardly show adds up over an episode: a policy that has learned from these very episodes
+    many = of(np.ones(4 * n), np.full(4 * n, 0.515), np.full(4 * n, 0.5), ends=np.arange(4 * n) % 4 == 3)
+    for per_decision in (False, True):
+        assert "learned from these very episodes" in refusals(many, per_decision=per_decision)[0]
+    few_percent = of(np.ones(4 * n), np.full(4 * n, 0.505), np.full(4 * n, 0.5), ends=np.arange(4 * n) % 4 == 3)
+    assert not refusals(few_percent)
     slow = of(np.ones(4000), np.full(4000, 0.485), np.full(4000, 0.5), ends=np.arange(4000) % 20 == 19)  # 3% lost at each of 20 steps
     for per_decision, mean in ((False, "0.54"), (True, "0.74")):
         assert f"weights have the mean {mean}" in refusals(slow, per_decision=per_decision)[0]

@@ -85,6 +85,18 @@ def test_what_the_best_action_promises(covered):
         np.testing.assert_array_equal(a, b)
 
 
+def test_slow_copies_are_fast_enough_for_the_steps_there_are(covered):
+    """With the authors' rate, made for a million steps, a thousand say next to nothing."""
+    log, policy, _, truth = covered
+    how = dict(hidden=(), critics=2, lr=0.02, steps=800, bootstrap=False)
+    off = lambda algorithm: abs(fqe(policy, log, algorithm=algorithm).estimate(log).mean() - truth.v[log.obs[log.starts]].mean())
+    assert off(FQE.settled(log, DISCOUNT, **how)) < 0.04 < 0.2 < off(FQE(discount=DISCOUNT, **how | dict(steps=200)))
+    ended = log.take(np.flatnonzero(log.terminal[log.stops - 1]))
+    assert FQE.settled(ended, 1.0, steps=1000).target_rate == pytest.approx(5 * ended.lengths.max() / 1000)
+    assert FQE.settled(log, 0.99, steps=1000).target_rate == pytest.approx(0.5) and FQE.settled(log, 0.99, steps=10).target_rate == 1
+    assert FQE.settled(ended, 0.99, steps=1_000_000).target_rate == 0.005
+
+
 def test_members_scatter_as_bootstraps_of_episodes_do(covered):
     log, policy, rows, _ = covered
     how = dict(discount=DISCOUNT, hidden=(), critics=12, lr=0.02, target_rate=0.05, steps=1500)

@@ -90,7 +90,9 @@ def main(argv: list[str]) -> int:
         behaviour = fitted.log_prob
     by_folds = fitted_by_folds(discount, options.steps, options.folds, options.seed)
     if long and (names == "all" or {*names} & {*FITTED}):
-        say(f"Fitted Q evaluation: {options.steps:,} updates in each of {options.folds} folds, for {len(policies)} policies.")
+        say(
+            f"Fitted Q evaluation: {options.steps:,} updates in each of {options.folds} folds, for {len(policies)} {'policies' if len(policies) > 1 else 'policy'}."
+        )
     found = ope.estimate(
         policies, log, names, discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
         reward_range=options.reward_range, seed=options.seed, values=dict.fromkeys(FITTED, by_folds) if long else None,
@@ -127,5 +129,5 @@ def fitted_by_folds(discount: float, steps: int, folds: int, seed: int):
     """Fitted Q evaluation, as `estimate` takes it."""
     from .. import ope
 
-    rule = ope.FQE(discount=discount, steps=steps)
-    return ope.Crossfitted(lambda policy, part: ope.fqe(policy, part, algorithm=rule, seed=seed), folds, seed)
+    rule = lambda part: ope.FQE.settled(part, discount, steps=steps)
+    return ope.Crossfitted(lambda policy, part: ope.fqe(policy, part, algorithm=rule(part), seed=seed), folds, seed)

@@ -223,6 +223,8 @@ def predicted(x: np.ndarray, y: np.ndarray, half: np.ndarray, *, classes: bool) 
             missed, blind = missed + (said != y[ask]).sum(), blind + (values[count.argmax()] != y[ask]).sum()
         else:
             missed, blind = missed + ((said - y[ask]) ** 2).sum(), blind + ((y[learn].mean() - y[ask]) ** 2).sum()
+        if missed > 0.5 * blind:  # the other half will not save it
+            break
     return float(1 - missed / blind) if blind > 0 else 0.0
 
 

@@ -15,7 +15,9 @@ CERTAIN = 1e-6
 LOST, SURE = 0.05, 4.0
 "Where ratios fall short of their mean 1 by this much, and by this many standard errors, the log lacks what the policy does."
 ASTRAY = 0.2
-"The same for weights of several steps, which scatter more."
+"The same for weights of several steps, whose mean falls short by chance, too, while the few large ones have not been seen. Not so above 1."
+TOO_LIKELY = ("the propensities are not those with which these actions were taken, or the policy has learned from these very episodes and finds "
+              "likely what happened to be done. Correct the propensities, or judge by episodes that it did not learn from.")  # fmt: skip
 FEW = 100.0
 "Below so many effective episodes a bootstrap is known to be too narrow."
 NEGLIGIBLE = 0.01
@@ -155,13 +157,14 @@ def refusals(table: Table, *, per_decision: bool = False, seen: Diagnostics | No
                    f"{1 - seen.step_mean:.0%} of what the policy does, the logger never does there. Restrict the policy to what was done, or "
                    "check that propensities belong to these actions.")  # fmt: skip
     elif seen.step_mean > 1 + max(LOST, SURE * seen.step_mean_error):
-        why.append(f"ratios of single steps have the mean {seen.step_mean:.3f} ± {seen.step_mean_error:.3f} instead of 1: the propensities are "
-                   "not those with which these actions were taken.")  # fmt: skip
-    mean, error = (seen.mean_per_decision, seen.mean_per_decision_error) if per_decision else (seen.mean, seen.mean_error)
-    if not why and abs(mean - 1) > max(ASTRAY, SURE * error):
-        missing = "what the policy would mostly do is not in the log" if mean < 1 else "the propensities are not those of these actions"
-        why.append(f"weights have the mean {mean:.2f} ± {error:.2f} instead of 1: {missing}, and the rest cannot stand for it. Ask about a "
-                   "policy nearer to the logger, shorten the horizon, or use an estimator that extrapolates (dm with fitted values).")  # fmt: skip
+        why.append(f"ratios of single steps have the mean {seen.step_mean:.3f} ± {seen.step_mean_error:.3f} instead of 1: {TOO_LIKELY}")
+    mean, error = _mean_weight(seen, per_decision)
+    if not why and mean > 1 + max(LOST, SURE * error):
+        why.append(f"weights have the mean {mean:.2f} ± {error:.2f} instead of 1: {TOO_LIKELY}")
+    if not why and mean < 1 - max(ASTRAY, SURE * error):
+        why.append(f"weights have the mean {mean:.2f} ± {error:.2f} instead of 1: what the policy would mostly do is not in the log, and the rest "
+                   "cannot stand for it. Ask about a policy nearer to the logger, shorten the horizon, or use an estimator that extrapolates "
+                   "(dm with fitted values).")  # fmt: skip
     effective = seen.effective_per_decision if per_decision else seen.effective
     if effective < LEAST:
         why.append(f"the effective sample is {effective:.1f} of {seen.episodes:,} episodes; below {LEAST:.0f} an estimate is the luck of a few. "
@@ -187,11 +190,16 @@ def warnings(seen: Diagnostics, *, per_decision: bool = False) -> tuple[str, ...
     said = few(seen.effective_per_decision if per_decision else seen.effective, seen.episodes)
     if seen.pareto_k > HEAVY:
         said.append(f"weights have a heavy tail (Pareto k = {seen.pareto_k:.2f}, above {HEAVY}): intervals are likely too narrow.")
-    if abs(seen.mean - 1) > max(LOST, SURE * seen.mean_error):
-        said.append(f"the mean weight is {seen.mean:.3f} ± {seen.mean_error:.3f}; it should be 1.")
+    mean, error = _mean_weight(seen, per_decision)
+    if abs(mean - 1) > max(LOST, SURE * error):
+        said.append(f"the mean weight is {mean:.3f} ± {error:.3f}; it should be 1.")
     if seen.truncated > 0:
         said.append(f"{seen.truncated:.1%} of the episodes are truncated: without values, rewards count only up to there.")
     return tuple(said)
+
+
+def _mean_weight(seen: Diagnostics, per_decision: bool) -> tuple[float, float]:
+    return (seen.mean_per_decision, seen.mean_per_decision_error) if per_decision else (seen.mean, seen.mean_error)
 
 
 def few(effective: float, episodes: int) -> list[str]:

@@ -3,6 +3,7 @@
 import functools as ft
 import json
 import os
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -56,7 +57,7 @@ LONG = ("is", "wis", "pdis", "wpdis", "clipped", "fqe", "lstdq", "dr", "wdr", "m
 them where the log says which of several acted."""
 
 LEARNED: dict[str, Callable[..., Any]] = {
-    "fqe": lambda policy, log, discount, seed: fqe(policy, log, algorithm=FQE(discount=discount), seed=seed),
+    "fqe": lambda policy, log, discount, seed: fqe(policy, log, algorithm=FQE.settled(log, discount), seed=seed),
     "lstdq": lambda policy, log, discount, seed: lstdq(policy, log, discount=discount, seed=seed),
     "forest": lambda policy, log, discount, seed: tree_fqe(policy, log, discount=discount, seed=seed),
     "model": lambda policy, log, discount, seed: tabular(policy, log, discount=discount).belief,
@@ -113,17 +114,19 @@ class Estimates(Sequence[Estimate]):
         return Estimates(self.rows[index], self.logged, self.confidence, self.source) if isinstance(index, slice) else self.rows[index]
 
     def __str__(self):
-        head = ("policy", "estimator", "value", f"{self.confidence:.0%} interval", "effective")
-        lines, notes = [head], []
+        head = ("policy", "estimator", "value", f"{self.confidence:.0%} interval", "effective", "notes")
+        lines, notes = [head], dict[str, int]()
         for row in (self.logged, *self.rows):
             said = "refused" if row.refused else f"{row.value:.4g}"
             bounds = "" if row.refused else f"[{row.low:.4g}, {row.high:.4g}] {row.interval}"
-            lines.append((row.policy, row.name, said, bounds, "" if np.isnan(row.effective) else f"{row.effective:,.0f}"))
-            for why in (row.refused,) if row.refused else row.diagnostics.get("notes", ()):
-                notes.append(why)
+            why = [notes.setdefault(note, len(notes) + 1) for note in ((row.refused,) if row.refused else row.diagnostics.get("notes", ()))]
+            worth = "" if np.isnan(row.effective) else f"{row.effective:,.0f}"
+            lines.append((row.policy, row.name, said, bounds, worth, " ".join(map(str, why))))
         wide = [max(len(line[i]) for line in lines) for i in range(len(head))]
         text = ["  ".join(cell.ljust(w) for cell, w in zip(line, wide)).rstrip() for line in lines]
-        return "\n".join([text[0], "-" * (sum(wide) + 2 * len(wide) - 2), *text[1:], *(f"· {note}" for note in dict.fromkeys(notes))])
+        rule = "-" * (sum(wide) + 2 * len(wide) - 2)
+        below = [textwrap.fill(f"{number:>2}  {note}", max(len(rule), 100), subsequent_indent="    ") for note, number in notes.items()]
+        return "\n".join([text[0], rule, *text[1:], *([""] * bool(below)), *below])
 
     __repr__ = __str__
 
@@ -280,16 +283,27 @@ class _How(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Of the rewards of a log: the least, the largest, and the most that discounts of an episode add up to."""
+    """Of the rewards of a log: the least, the largest, and the most that discounts of an episode add up to: of a logged one, and of any."""
 
     least: float
     largest: float
     most: float
+    ever: float
 
     @classmethod
     def of(cls, table: Table) -> "Span":
-        reward = table.reward[table.live]
-        return cls(float(reward.min()), float(reward.max()), float((table.live * table.discount).sum(axis=1).max()))
+        reward, rate = table.reward[table.live], float(table.rate()[table.live].max())
+        ever = 1 / (1 - rate) if rate < 1 else np.inf
+        return cls(float(reward.min()), float(reward.max()), float((table.live * table.discount).sum(axis=1).max()), ever)
+
+    def possible(self, value: float) -> None:
+        """Raises `Refused` for a value that no policy can have, if rewards are like the logged ones."""
+        low = self.least * self.ever if self.least < 0 else self.least
+        high = self.largest * self.ever if self.largest > 0 else self.largest
+        slack = 1e-6 * (1 + max(abs(x) for x in (self.least, self.largest)))
+        if not low - slack <= value <= high + slack:
+            raise Refused(f"{value:.4g} is no value that a policy can have: rewards go from {self.least:.4g} to {self.largest:.4g}, so values lie "
+                          f"between {low:.4g} and {high:.4g}. What was fitted does not fit. Use fqe, whose values stay within.")  # fmt: skip
 
 
 def _range(reward: tuple[float, float], seen: Span) -> tuple[float, float]:
@@ -330,6 +344,7 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
             found = marginal.estimate(policy, log, discount=gamma, method=kind, behaviour=given, seed=how.seed)
             if why := marginal_refusals(found.mass, found.effective, len(log)):
                 raise Refused(" Also, ".join(why))
+            Span.of(base).possible(found.value)
             low, high = how.interval(kind, found.sums, base)
             notes = [f"the log can tell of {found.mass:.1%} of the policy's visits."] if abs(found.mass - 1) > 0.01 else []
             notes += few(found.effective, len(log))
@@ -344,6 +359,8 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
         if kind == "mrdr":
             asked = asked.believing(variance_minimising(asked, *features(log, probabilities(policy, log)), seed=how.seed))
         sums = ESTIMATORS[kind](asked)
+        if kind in UNWEIGHTED:
+            Span.of(base).possible(sums.value)
         low, high = how.interval(kind, INTERVAL_OF[kind](asked) if kind in INTERVAL_OF else sums, asked)
         if kind == "mrdr" and sums.top.var() > per_decision(asked).top.var():
             raise Refused("mrdr's own values make it vary more than pdis, which has none: too many features for so few episodes. Use dr or wdr with "
@@ -378,7 +395,9 @@ def answer(kind: str, name: str, sums: Sums, ends: tuple[float, float], table: T
 
 def _notes(kind: str, table: Table, seen: Diagnostics | None) -> tuple[list[str], dict]:
     if seen is None:
-        return [f"{kind} rests on its values alone: its interval says how first observations differ, not how wrong the values are."], {}
+        return [
+            "an estimate that rests on its values alone: the interval says how first observations differ, not how wrong the values are."
+        ], {}
     notes, about = list(warnings(seen, per_decision=kind in PER_DECISION)), seen.plain()
     if kind == "magic":
         notes.append("magic's interval is that of wdr: its own mixture leans to the values, and would leave out how wrong they are.")

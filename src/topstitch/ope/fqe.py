@@ -10,6 +10,7 @@ Le, Voloshin and Yue 2019, *Batch policy learning under constraints*, https://ar
 https://arxiv.org/abs/2007.09055, and Fu et al. 2021, https://arxiv.org/abs/2103.16596.
 """
 
+import dataclasses
 import warnings
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +31,8 @@ from ..loop import train
 from .beliefs import Belief, doing, seen_standardised
 from .table import Refused, in_parts
 
+PRODUCTS = 1000
+"With a sparse matrix, after which it is factorised instead."
 STORED = 16
 "Actions that a policy is asked for at each next observation of a `Box`; learning draws one of them at each step."
 
@@ -91,7 +94,7 @@ class FQE(Algorithm[State]):
     """The nets. Every critic bootstraps from itself, and weighs episodes in its own way: by Exp(1), which is the Bayesian bootstrap
     (Rubin 1981, https://doi.org/10.1214/aos/1176345338), drawn once. Targets are held between the least and the largest value that rewards like
     the logged ones can add up to. Settings as in https://github.com/google-research/google-research/tree/master/policy_eval but for: a learning
-    rate that falls along a cosine, several critics, fewer steps, no weight decay (there 1e-5)."""
+    rate that falls along a cosine, several critics, fewer steps (hence `settled`), no weight decay (there 1e-5)."""
 
     paper: ClassVar = Paper(
         "Hoang M. Le and Cameron Voloshin and Yisong Yue", "Batch policy learning under constraints", "ICML", 2019,
@@ -110,6 +113,20 @@ class FQE(Algorithm[State]):
     hidden: tuple[int, ...] = static((256, 256))
     steps: int = static(30_000)
     batch_size: int = static(256)
+
+    @classmethod
+    def settled(cls, log: Episodes, discount: float, **fields) -> "FQE":
+        r"""Settings whose slow copies follow fast enough for the number of steps: $e^{-5}$ of the first guess is left at the end.
+
+        What a critic says of the future reaches the present by the slow copy, of which a step replaces a share τ, and shrinks by γ each time: after
+        k steps about $e^{-k \tau / H}$ of the first guess is left, H being how far ahead rewards count, 1 / (1 - γ) or the longest episode, if all
+        of them truly end. With 0.005 and γ = 0.99 that takes 100,000 steps, with fewer the values are too near to 0, in silence.
+        """
+        made = cls(discount=discount, **fields)
+        ahead = 1 / (1 - discount) if discount < 1 else float("inf")
+        if discount == 1 or not log.truncated.any():
+            ahead = min(ahead, int(log.lengths.max()))
+        return dataclasses.replace(made, target_rate=min(1.0, max(made.target_rate, 5 * ahead / made.steps)))
 
     @property
     def optimiser(self):
@@ -164,7 +181,7 @@ def fqe(policy: Policy, log: Episodes, *, algorithm: FQE | None = None, seed: in
     `policy` takes raw observations and answers with raw actions, as saved policies do. Raises `Refused` where learning diverges, and for
     policies with a memory.
     """
-    algorithm = algorithm or FQE()
+    algorithm = algorithm or FQE.settled(log, 0.99)
     log = seen_standardised(log)
     scale = unit(log, algorithm.discount)
     out = train([(algorithm, seed)], ask(policy, log, scale=scale, draws=draws, seed=seed), every=algorithm.steps)
@@ -235,16 +252,26 @@ def lstdq(
     return Belief(policy, discount, every, log.spec, log.view, seed)
 
 
-def solve(matrix: Any, given: np.ndarray, ridge: float) -> np.ndarray:
-    """x with (A + λ) x = b, dense or sparse. Raises `Refused` where there is none."""
+def solve(matrix: Any, given: np.ndarray, ridge: float, why: str = "") -> np.ndarray:
+    """x with (A + λ) x = b, dense or sparse. Raises `Refused`, saying `why`, where there is none.
+
+    A sparse A is nearly its diagonal: some tens of products solve in a moment what a factorisation, which fills up, takes half a minute for.
+    """
+    sparse, found = scipy.sparse.issparse(matrix), None
+    matrix = matrix + ridge * (scipy.sparse.eye_array if sparse else np.eye)(len(given))
+    if sparse:
+        diagonal = matrix.diagonal()
+        guess = scipy.sparse.diags_array(1 / np.where(diagonal, diagonal, 1))
+        with np.errstate(all="ignore"):  # where it diverges, the factorisation has to do
+            found, _ = scipy.sparse.linalg.bicgstab(matrix, given, rtol=1e-12, atol=0, M=guess, maxiter=PRODUCTS)
+            if np.abs(matrix @ found - given).max() <= 1e-10 * np.abs(given).max():
+                return found
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            if scipy.sparse.issparse(matrix):
-                return scipy.sparse.linalg.spsolve((matrix + ridge * scipy.sparse.eye_array(len(given))).tocsc(), given)  # pyright: ignore[reportReturnType]
-            return np.linalg.solve(matrix + ridge * np.eye(len(given)), given)
+            return np.asarray(scipy.sparse.linalg.spsolve(matrix.tocsc(), given)) if sparse else np.linalg.solve(matrix, given)
         except (np.linalg.LinAlgError, scipy.sparse.linalg.MatrixRankWarning):
-            raise Refused("Least squares found no single value: the features of logged pairs are dependent. Raise ridge, or lower degree or "
+            raise Refused(why or "Least squares found no single value: the features of logged pairs are dependent. Raise ridge, or lower degree or "
                           "centres.") from None  # fmt: skip
 
 

@@ -37,12 +37,12 @@ import numpy as np
 import scipy.linalg
 import scipy.optimize
 import scipy.sparse
-import scipy.sparse.linalg
 
 from ..core import Discrete, Markov, Spec
 from ..data import Episodes
 from .beliefs import seen_standardised
 from .fqe import basis, linear_rows
+from .fqe import solve as equations
 from .select import following
 from .sums import Sums
 from .table import Refused, Values, table
@@ -53,6 +53,8 @@ DENSE = 2000
 "More features than this are solved for only where the system is sparse and square."
 HARD = 1e8
 "A weight of the normalisation at which it counts as a constraint."
+NO_SOLUTION = ("the flow equations have no single solution: features of logged pairs are dependent, or at discount 1 the policy stays in the log for "
+               "ever. Raise ridge above 0, lower degree or centres, or use 'gradientdice'.")  # fmt: skip
 FAINT = 1e-13
 "A weight of the terms that only choose among solutions."
 
@@ -271,22 +273,14 @@ def solve(flow: Flow, method: Method = "mwl", *, ridge: float = 0.0, penalty: fl
 
 
 def _linear(matrix, given, ridge: float) -> np.ndarray:
-    if scipy.sparse.issparse(matrix):  # of logged pairs, nearly diagonal: some tens of products solve what takes a factorisation minutes
-        diagonal = matrix.diagonal()
-        guess = scipy.sparse.diags_array(1 / np.where(diagonal, diagonal, 1))
-        with np.errstate(all="ignore"):  # where it diverges, the factorisation has to do
-            found, failed = scipy.sparse.linalg.bicgstab(matrix, given, rtol=1e-12, atol=0, M=guess)
-            if not failed and np.abs(matrix @ found - given).max() <= 1e-10 * np.abs(given).max():
-                return found
+    if scipy.sparse.issparse(matrix):  # of logged pairs only: nothing is to be smoothed
+        return equations(matrix, given, 0.0, NO_SOLUTION)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            if scipy.sparse.issparse(matrix):
-                return np.asarray(scipy.sparse.linalg.spsolve(matrix.tocsc(), given))
             return scipy.linalg.solve(matrix + ridge * np.eye(len(given)), given)
-        except (np.linalg.LinAlgError, scipy.linalg.LinAlgWarning, scipy.sparse.linalg.MatrixRankWarning):
-            raise Refused("the flow equations have no single solution: features of logged pairs are dependent, or at discount 1 the policy "
-                          "stays in the log for ever. Raise ridge above 0, lower degree or centres, or use 'gradientdice'.") from None  # fmt: skip
+        except (np.linalg.LinAlgError, scipy.linalg.LinAlgWarning):
+            raise Refused(NO_SOLUTION) from None
 
 
 def _chi_squared(flow: Flow, inflow, target, normal, penalty: float, ridge: float) -> np.ndarray:

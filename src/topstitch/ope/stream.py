@@ -46,8 +46,8 @@ def survey(parts: Parts, discount: float) -> Survey:
         loggers &= base.logger is not None
     horizon = max(map(len, counts))
     count = np.sum([np.pad(x, (0, horizon - len(x))) for x in counts], axis=0)
-    least, largest, most = zip(*spans)
-    return Survey(np.concatenate(earned), count, Span(min(least), max(largest), max(most)), loggers)
+    least, largest, most, ever = zip(*spans)
+    return Survey(np.concatenate(earned), count, Span(min(least), max(largest), max(most), max(ever)), loggers)
 
 
 class Reduced(NamedTuple):
@@ -169,6 +169,8 @@ def estimate_in_parts(
             if kind != "dm":
                 require(kind, found.whole, found.seen)
             sums = found.sums(kind)
+            if kind == "dm":
+                known.span.possible(sums.value)
             ends = how.interval(kind, sums, found.whole, known.span)
             return answer(kind, name, sums, ends, found.whole, None if kind == "dm" else found.seen, how)
 

@@ -26,7 +26,7 @@ from ..data.check import Findings, check
 from ..data.faults import HELD, WORTH, long_episodes, table
 from ..ope.diagnostics import FEW
 from .numbered import numbered
-from .stitching import CHOSEN, LONGEST, WORK, world
+from .stitching import CHOSEN, horizon_of, world
 
 MOST = 20_000
 "Steps that are looked at, of whole episodes, where trees are grown; of numbered states and choices, all."
@@ -90,7 +90,7 @@ class Facts(NamedTuple):
     "Of leaning towards what seems better, a step; in units of the return."
     error: float
     advantage: float
-    "σ."
+    "The spread of advantages: the root of the covariance of what two parts of the log, each by itself, say of the same decisions."
     stitched: tuple[float, ...]
     """Of numbered states and actions: what a policy planned in the world of one half of the episodes, over actions logged ten times or more, gains over
     practice in the world of the other half, in standard deviations of returns; both ways, of `DEALS` deals."""
@@ -223,6 +223,7 @@ def measured(log: Episodes, *, fixed: bool, seed: int = 0) -> Facts:
     fold = np.repeat(np.random.default_rng(seed).permutation(len(part)) % FOLDS, part.lengths)
     of_state, of_pair = _views(part)
     earned, value, advantage, weight = part.to_go(gamma), np.zeros(part.steps), np.zeros(part.steps), np.ones(part.steps)
+    shared: list[float] = []
     for k in range(FOLDS):  # what weights prefer is learned from one part, what is to be expected from a second, and a third tells the gain
         learn, middle, ask = fold == k, fold == (k + 1) % FOLDS, fold == (k + 2) % FOLDS
         both = middle | ask
@@ -234,8 +235,13 @@ def measured(log: Episodes, *, fixed: bool, seed: int = 0) -> Facts:
         spread = max(float(gap[both].std()), 1e-12)
         raw = np.exp(np.clip(LEAN * gap / spread, -FARTHEST, FARTHEST))
         usual = np.clip(_told(of_state, raw, middle, ask), np.exp(-FARTHEST), np.exp(FARTHEST))
-        value[ask], advantage[ask], weight[ask] = _told(of_state, earned, middle, ask), gap[ask], raw[ask] / usual
-    sigma = float(advantage.std())
+        u = np.zeros(part.steps)
+        u[ask] = _told(of_state, earned, middle, ask)
+        once = _told(of_pair, earned, learn, ask, towards=v, rows=1.0) - v[ask]
+        again = _told(of_pair, earned, middle, ask, towards=u, rows=1.0) - u[ask]
+        shared.append(float(np.cov(once, again)[0, 1]))
+        value[ask], advantage[ask], weight[ask] = u[ask], gap[ask], raw[ask] / usual
+    sigma = max(float(np.mean(shared)), 0.0) ** 0.5 or float(advantage.std())
     by_episode = np.add.reduceat((weight - 1) * (earned - value), part.starts)
     error = float(by_episode.std(ddof=1) * np.sqrt(len(part)) / part.steps)
     product = np.add.reduceat(np.log(weight), part.starts)
@@ -253,13 +259,12 @@ def _stitched(log: Episodes) -> Iterator[float]:
     if not table(log) or log.lengths.max() == 1 or log.returns().std() == 0:
         return
     numbers = numbered(log, log.obs_names, log.action_names, 0)
+    horizon = horizon_of(world(numbers, log, 1.0), log)
     for seed in range(DEALS):
         half = np.random.default_rng(seed).permutation(len(log)) % 2 == 0
         worlds = [world(numbers, log, 1.0, part) for part in (half, ~half)]
-        horizon = int(min(log.lengths.max(), LONGEST, max(1, WORK // max(one.ahead.nnz for one in worlds))))
         for here, there in (worlds, worlds[::-1]):
-            gain = here.best(CHOSEN, horizon, there)[1] - there.value(there.count.astype(np.float64), horizon)
-            yield float(gain / log.returns().std())
+            yield float((here.tried(CHOSEN, horizon, there) - there.value(there.count, horizon)) / log.returns().std())
 
 
 Seen = np.ndarray

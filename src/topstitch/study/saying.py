@@ -129,7 +129,7 @@ def chain(study: Mapping[str, Any], x: Numbers, found: Verdict, unit: Unit, plan
     told = [link("data", "warn" if data["truncated"] > data["episodes"] / 20 else "note" if data["truncated"] else "ok",
                  f"{data['episodes']:,} {words.episodes}", f"{data['steps']:,} {words.steps}" + (f", {data['truncated']:,} cut off" if data["truncated"] else "")),
             link("checks", "critical" if counts["critical"] else "caps" if counts["caution"] else "warn" if counts["warning"] else "note" if counts["note"] else "ok",
-                 f"{counts['critical']} critical", f"{counts['caution']} cautions, {counts['warning']} warnings, {counts['note']} notes")]  # fmt: skip
+                 f"{counts['critical']} critical", ", ".join(f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("caution", "warning", "note")))]  # fmt: skip
     coverage, practice, policies, estimates = (study[part] for part in ("coverage", "practice", "policies", "estimates"))
     judged = x.refused is None and not np.isnan(x.effective)
     caps = {"refused": "coverage", "thin": "coverage", "control": "estimates", "placebo": "practice"}.get(found.code)

@@ -81,6 +81,21 @@ def lineworld(cells: int = 8, *, right: float = 0.25) -> Example:
     return Example(mdp, np.tile([1 - right, right], (mdp.states, 1)))
 
 
+def baited_line(cells: int = 5, *, right: float = 0.25) -> Example:
+    """`lineworld`, where each step costs 0.1 until the goal is reached, with a third action that nobody takes: off the line, for good, at a cost
+    of 1. Episodes begin in any cell.
+
+    A value of the third action is a guess, and every guess near 0 looks better than a long walk. So a policy must leave the logger's habit,
+    and must not do what he never did: being near him in divergence asks for the opposite of the first, being far from him allows the second.
+    Source: as `lineworld`; the bait is ours.
+    """
+    line, behaviour = lineworld(cells, right=right)
+    states, live = line.states, ~np.asarray(line.terminal)
+    off = np.broadcast_to(np.eye(states)[-1], (states, 1, states))
+    mdp = MDP(np.concatenate([line.transition, off], axis=1), np.tile([-0.1, -0.1, -1.0], (states, 1)), live / live.sum(), line.terminal)
+    return Example(mdp, np.concatenate([behaviour, np.zeros((states, 1))], axis=1))
+
+
 def deadly_triad(*, ending: float = 0.0) -> Triad:
     """w -> 2w: function approximation, bootstrapping and off-policy data together diverge, any two of them do not.
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..codec import Codec
 from .facts import Facts
-from .rows import Order
 from .rules import FILE
 from .sources import Part
 from .steps import SECOND, SINGLE, Steps
@@ -105,17 +104,12 @@ def dropped(counter: Counter) -> str:
     return "; ".join(f"{count:,} dropped ({why(rule)})" for rule, count in total.items()) or "none dropped"
 
 
-def notes(steps: Steps, found: Sequence[Part], codec: Codec, order: Order | None, joined: int, taken: np.ndarray) -> tuple[str, ...]:
+def notes(steps: Steps, found: Sequence[Part], codec: Codec, joined: int, several: int, taken: np.ndarray) -> tuple[str, ...]:
     """What the user of the log should know."""
     out = [note for part in found for note in part.notes]
     if joined:
         out.append(f"The rows of {joined:,} episodes did not lie together, and were brought together.")
-    if (
-        order is not None
-        and len(found) > 1
-        and FILE not in steps.rules.episode
-        and (several := order.in_several_parts(order.episodes()[0]))
-    ):
+    if several and FILE not in steps.rules.episode:
         out.append(f"{several:,} episodes have rows in more than one file. If names begin anew in every file, tell them apart: "
                    f"--episode file {' '.join(steps.rules.episode)}.")  # fmt: skip
     if steps.moved:

@@ -34,6 +34,8 @@ class Agreed:
     rules: Rules
     columns: tuple[str, ...]
     "All that the rules need; `file` is made, if there is none."
+    each: bool
+    "Whether every row is an episode."
 
 
 def agreed(rules: Rules, found: Sequence[Part]) -> Agreed:
@@ -67,7 +69,7 @@ def agreed(rules: Rules, found: Sequence[Part]) -> Agreed:
     for part in found:
         if lacking := [name for name in wanted if name not in part.names and (name != FILE or name in first.names)]:
             raise BadData(f"{part.name}: there is no column {lacking[0]!r}, which {first.name} has. Give files with the same columns.")
-    return Agreed(spelt, tuple(wanted))
+    return Agreed(spelt, tuple(wanted), spelt.episode == (EACH,) and EACH not in first.names)
 
 
 ENDS = (", the column that is true where an episode truly ended, or 'always' (every episode ends for good in its last row) or 'never' (the log "
@@ -88,13 +90,12 @@ def imported(found: Sequence[Part], asked: Agreed, out: Path, work: Path, memory
     short = Path(name).name if found[0].path else name
     steps, writer = Steps(rules, codec, kept.facts, found, short, kept.whole_ids), LogWriter(work)
     rows = max(1000, memory // (8 * kept.width + 60 * len(codec.obs_names) + 400))
-    joined = 0
-    if kept.order is None:
-        frames = whole(steps.marked(data([*asked.columns, PART, ROW])))
+    joined = several = 0
+    if kept.order is not None:
+        joined, several = (int(x[: kept.order.count].sum()) for x in (kept.order.stretches > 1, kept.order.several))
+        frames = together(data(None), kept.order, work, max(1000, memory // (6 * kept.width)))
     else:
-        episode, lengths = kept.order.episodes()
-        joined = int((np.bincount(episode) > 1).sum())
-        frames = together(data(None), episode, lengths, work, rows)
+        frames = whole(data(None) if asked.each else steps.marked(data(None)))
     taken, done, episodes = np.zeros(len(codec.action_names), np.int64), 0, 0
     for piece in (piece for frame in frames for piece in pieces(frame, rows)):
         log = steps.of(piece)
@@ -110,7 +111,7 @@ def imported(found: Sequence[Part], asked: Agreed, out: Path, work: Path, memory
         raise BadData(
             f"{name}: of {kept.stack.rows:,} rows no step is left: {dropped(steps.dropped)}. Choose other rules, or correct the table."
         )
-    said = notes(steps, found, codec, kept.order, joined, taken)
+    said = notes(steps, found, codec, joined, several, taken)
     writer.finish(out, source=short, notes=said, codec=codec)
     return account(steps, found, kept.facts, codec, kept.rows, episodes, joined, said, tell), rules
 
@@ -122,7 +123,7 @@ class Kept:
     stack: Stack
     facts: Mapping[str, Facts]
     order: Order | None
-    "None where no column names the episodes."
+    "None where nothing names the episodes."
     rows: tuple[int, ...]
     "Of each part."
     whole_ids: bool
@@ -133,31 +134,29 @@ class Kept:
 
 def read(found: Sequence[Part], asked: Agreed, work: Path, memory: int, tell: Tell) -> Kept:
     """The first pass: every row to the disk, cleaned, with where it came from and which episode it belongs to."""
-    rules, columns = asked.rules, list(asked.columns)
-    facts = {name: Facts(name) for name in columns}
-    stack, order, total = Stack(work / "all.rows"), Order() if rules.episode else None, sum(part.bytes for part in found)
-    counts, before, whole_ids, width = [], 0, True, 0
-    labels = _file_names(found)
+    rules, labels = asked.rules, _file_names(found)
+    facts, stack = {name: Facts(name) for name in asked.columns}, Stack(work / "all.rows")
+    order = Order() if rules.episode and not asked.each else None
+    counts, before, whole_ids, width, total = [], 0, True, 1, sum(part.bytes for part in found)
     for i, part in enumerate(found):
         row = 0
-        for frame, share in part.read([name for name in columns if name in part.names], max(1 << 16, memory // 24)):
+        for frame, share in part.read([name for name in asked.columns if name in part.names], max(1 << 16, memory // 24)):
             if not frame.height:
                 continue
             frame = clean(frame, rules.na)
-            if FILE in columns and FILE not in part.names:
+            if FILE in asked.columns and FILE not in part.names:
                 frame = frame.with_columns(pl.lit(labels[i]).alias(FILE))
-            for name in columns:
-                facts[name].see(frame[name], i, row, decimal=rules.decimal, dates=name == rules.time, form=rules.time_format)
+            for name, one in facts.items():
+                one.see(frame[name], i, row, decimal=rules.decimal, dates=name == rules.time, form=rules.time_format)
             here = pl.int_range(row, row + frame.height, eager=True)
-            extra = [pl.repeat(i, frame.height, dtype=pl.Int32, eager=True).alias(PART), here.alias(ROW)]
-            if order is not None:
-                called = _names(frame, rules, part, here, i)
-                extra.append(order.see(called, i))
-                if rules.episode != (EACH,):
-                    back = called.cast(pl.Int64, strict=False).cast(pl.String)
-                    whole_ids &= bool((back == called).fill_null(False).all())
-                    extra.append(called.alias(NAME))
-            frame = frame.with_columns(extra)
+            beside = [pl.repeat(i, frame.height, dtype=pl.Int32, eager=True).alias(PART), here.alias(ROW)]
+            if asked.each:
+                beside.append((here + stack.rows - row).alias(EPISODE))
+            elif order is not None:
+                called = _names(frame, rules, part, here)
+                beside += [order.see(called, i), called.alias(NAME)]
+                whole_ids &= bool((called.cast(pl.Int64, strict=False).cast(pl.String) == called).fill_null(False).all())
+            frame = frame.with_columns(beside)
             stack.add(frame)
             width, row = max(width, int(frame.estimated_size()) // frame.height), row + frame.height
             tell("reading", before + int(part.bytes * share), total)
@@ -168,22 +167,23 @@ def read(found: Sequence[Part], asked: Agreed, work: Path, memory: int, tell: Te
     return Kept(stack, facts, order, tuple(counts), whole_ids, width)
 
 
-def _names(frame: pl.DataFrame, rules: Rules, part: Part, rows: pl.Series, number: int) -> pl.Series:
-    """The name of the episode of every row: its columns' words with strokes between them."""
-    if rules.episode == (EACH,) and EACH not in frame.columns:
-        return rows.cast(pl.String) + f" {number}"
+def _names(frame: pl.DataFrame, rules: Rules, part: Part, rows: pl.Series) -> pl.Series:
+    """The name of the episode of every row: its columns' words, with strokes between them that no two names can share."""
 
     def fail(column: str, row: int, text: str):
         raise BadData(f"{part.name}: column {column!r}, {part.place(rows[row])}: {text}")
 
     pieces = []
-    for name in rules.episode:
+    for j, name in enumerate(rules.episode):
         cells = words(frame[name], fail)
         if cells.null_count():
             fail(name, int(cells.is_null().arg_max() or 0), f"expected the name of an episode, found an empty cell ({cells.null_count():,} nearby). "
                  "A row without one belongs nowhere: fill it in, or leave the row out.")  # fmt: skip
-        pieces.append(cells)
-    return pl.DataFrame([cells.alias(str(j)) for j, cells in enumerate(pieces)]).select(pl.concat_str(pl.all(), separator="/")).to_series()
+        if len(rules.episode) > 1:
+            cells = cells.str.replace_all("\\", "\\\\", literal=True)
+            cells = cells if name == FILE and FILE not in part.names else cells.str.replace_all("/", "\\/", literal=True)
+        pieces.append(cells.alias(str(j)))
+    return pl.DataFrame(pieces).select(pl.concat_str(pl.all(), separator="/")).to_series()
 
 
 def _file_names(found: Sequence[Part]) -> list[str]:

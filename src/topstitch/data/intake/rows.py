@@ -7,6 +7,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from ..episodes import BadData
+
 PART, ROW, EPISODE, NAME = "\1part", "\1row", "\1episode", "\1name"
 "Beside the table's columns: the number of the part that a row came from, its row there from 0, the number of its episode, and its name."
 
@@ -37,56 +39,97 @@ OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4" if pa.Codec.is_available("lz4
 
 
 class Order:
-    """Which episode every row belongs to, found while rows pass by: episodes are numbered as they first appear."""
+    """Which episode every row belongs to, found while rows pass by: episodes are numbered as they first appear.
+
+    Costs some 60 bytes an episode, however its rows are scattered: names are known by their hashes, sorted, of which the newest wait in a
+    smaller table.
+    """
 
     def __init__(self):
-        self.last: str | None = None
-        self.rows, self.stretches = 0, 0
-        self.hashes, self.starts, self.parts = [np.empty((0, 2), np.uint64)], [np.empty(0, np.int64)], [np.empty((0, 2), np.int64)]
+        self.known, self.fresh = _Table(), _Table()
+        self.count = 0
+        self.last: tuple[str, int] | None = None
+        "Name and number of the last row's episode."
+        self.second, self.lengths = np.empty(0, np.uint64), np.empty(0, np.int64)
+        self.stretches, self.part, self.several = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, bool)
 
     def see(self, names: pl.Series, part: int) -> pl.Series:
-        """The number of the stretch of equal names that each row is part of, counted over all calls. Costs 40 bytes a stretch."""
-        new = (names != names.shift(1, fill_value=self.last)).fill_null(True).to_numpy()
-        first = np.flatnonzero(new)
+        """The number of the episode of each row."""
+        name, number = self.last or (None, -1)
+        first = np.flatnonzero((names != names.shift(1, fill_value=name)).fill_null(True).to_numpy())
         heads = names.gather(first)
-        self.hashes.append(np.stack([heads.hash(1).to_numpy(), heads.hash(2).to_numpy()], axis=1))
-        self.starts.append(first + self.rows)
-        number = self.stretches - 1 + np.cumsum(new)
-        heads_of = number[np.union1d([0], first).astype(int)]  # a stretch may go on in the next part
-        self.parts.append(np.stack([heads_of, np.full(len(heads_of), part)], axis=1))
-        self.last, self.rows, self.stretches = names[-1], self.rows + len(names), self.stretches + len(first)
-        return pl.Series(EPISODE, number, dtype=pl.Int64)
+        found = self._numbers(heads.hash(1).to_numpy(), heads.hash(2).to_numpy())
+        np.add.at(self.stretches, found, 1)
+        runs = found if len(first) and first[0] == 0 else np.append(number, found)  # the first rows may go on with the last episode
+        lengths = np.diff(np.append(first if len(runs) == len(first) else np.append(0, first), len(names)))
+        np.add.at(self.lengths, runs, lengths)
+        self.several[runs] |= (self.part[runs] >= 0) & (self.part[runs] != part)
+        self.part[runs] = part
+        self.last = names[-1], int(runs[-1])
+        return pl.Series(EPISODE, np.repeat(runs, lengths), dtype=pl.Int64)
 
-    def in_several_parts(self, episode: np.ndarray) -> int:
-        """How many episodes have rows in more than one part."""
-        stretch, part = np.concatenate(self.parts).T
-        return int((np.bincount(np.unique(np.stack([episode[stretch], part]), axis=1)[0]) > 1).sum())
+    def _numbers(self, hashes: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """The number of the episode of each hash; new ones get the next."""
+        kinds, at, back = np.unique(hashes, return_index=True, return_inverse=True)
+        number = np.maximum(self.known.find(kinds), self.fresh.find(kinds))
+        new = np.flatnonzero(number < 0)
+        new = new[np.argsort(at[new])]
+        number[new] = self.count + np.arange(len(new))
+        self.fresh = self.fresh.with_(kinds[new], number[new])
+        if len(self.fresh.hashes) > max(1 << 14, len(self.known.hashes) // 8):
+            self.known, self.fresh = self.known.with_(self.fresh.hashes, self.fresh.numbers), _Table()
+        before, self.count = self.count, self.count + len(new)
+        for name, value in {"second": 0, "lengths": 0, "stretches": 0, "part": -1, "several": False}.items():
+            setattr(self, name, _longer(getattr(self, name), self.count, value))
+        self.second[before : self.count] = second[at[new]]
+        if (self.second[number[back]] != second).any():
+            raise BadData("Two names of episodes have the same hash, which happens once in a million million tables. Rename an episode.")
+        return number[back]
 
-    def episodes(self) -> tuple[np.ndarray, np.ndarray]:
-        """(the episode of each stretch, the number of rows of each episode)."""
-        hashes, starts = np.concatenate(self.hashes), np.concatenate(self.starts)
-        pairs = np.ascontiguousarray(hashes).view([("a", np.uint64), ("b", np.uint64)])[:, 0]
-        _, first, number = np.unique(pairs, return_index=True, return_inverse=True)
-        place = np.empty(len(first), np.int64)
-        place[np.argsort(first)] = np.arange(len(first))
-        return place[number], np.bincount(place[number], np.diff(starts, append=self.rows)).astype(np.int64)
+    @property
+    def together(self) -> bool:
+        """Whether the rows of every episode lie together."""
+        return self.count == 0 or int(self.stretches[: self.count].max()) == 1
 
 
-def together(frames: Iterator[pl.DataFrame], episode: np.ndarray, lengths: np.ndarray, folder: Path, rows: int) -> Iterator[pl.DataFrame]:
-    """Rows by whole episodes, some `rows` at a time, in the order in which episodes first appear.
+class _Table:
+    """Numbers by hash, sorted by it."""
 
-    `episode` and `lengths` as `Order.episodes` gives them: where an episode is in several stretches, rows are dealt out to files first.
-    """
-    if len(episode) == len(lengths):
+    def __init__(self, hashes=np.empty(0, np.uint64), numbers=np.empty(0, np.int64)):  # noqa: B008, they are never written to
+        self.hashes, self.numbers = hashes, numbers
+
+    def find(self, hashes: np.ndarray) -> np.ndarray:
+        """-1 where there is none."""
+        if not len(self.hashes):
+            return np.full(len(hashes), -1)
+        place = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
+        return np.where(self.hashes[place] == hashes, self.numbers[place], -1)
+
+    def with_(self, hashes: np.ndarray, numbers: np.ndarray) -> "_Table":
+        hashes, numbers = np.append(self.hashes, hashes), np.append(self.numbers, numbers)
+        order = np.argsort(hashes, kind="stable")
+        return _Table(hashes[order], numbers[order])
+
+
+def _longer(x: np.ndarray, least: int, value) -> np.ndarray:
+    """The array, with room for so many; what is new holds a value."""
+    if len(x) >= least:
+        return x
+    return np.append(x, np.full(max(least, 2 * len(x)) - len(x), value, x.dtype))
+
+
+def together(frames: Iterator[pl.DataFrame], order: Order, folder: Path, rows: int) -> Iterator[pl.DataFrame]:
+    """Rows by whole episodes, some `rows` at a time, in the order in which episodes first appear; those that do not lie together are dealt
+    out to files first."""
+    if order.together:
         yield from whole(frames)
         return
+    lengths = order.lengths[: order.count]
     bucket = (np.cumsum(lengths) - lengths) // rows
     stacks = [Stack(folder / f"{i}.rows") for i in range(int(bucket[-1]) + 1)]
     for frame in frames:
-        frame = frame.with_columns(pl.Series(EPISODE, episode[frame[EPISODE].to_numpy()]))
-        for (i,), part in frame.with_columns(pl.Series("\1bucket", bucket[frame[EPISODE].to_numpy()])).group_by(
-            "\1bucket", maintain_order=True
-        ):
+        places = pl.Series("\1bucket", bucket[frame[EPISODE].to_numpy()])
+        for (i,), part in frame.with_columns(places).group_by("\1bucket", maintain_order=True):
             stacks[i].add(part.drop("\1bucket"))
     for one in stacks:
         if one.rows:
