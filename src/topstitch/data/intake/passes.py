@@ -18,7 +18,7 @@ from . import formula
 from .account import account, dropped, notes
 from .encoding import Refuse, encoded
 from .facts import Facts
-from .rows import NAME, PART, ROW, Order, Stack, pieces, together, whole
+from .rows import EPISODE, NAME, PART, ROW, Order, Stack, pieces, together, whole
 from .rules import EACH, FILE, Rules
 from .sources import Part
 from .steps import SINGLE, Steps
@@ -89,11 +89,11 @@ def imported(found: Sequence[Part], asked: Agreed, out: Path, work: Path, memory
     )  # fmt: skip
     short = Path(name).name if found[0].path else name
     steps, writer = Steps(rules, codec, kept.facts, found, short, kept.whole_ids), LogWriter(work)
-    rows = max(1000, memory // (8 * kept.width + 60 * len(codec.obs_names) + 400))
+    rows = max(1000, memory // (16 * kept.width + 100 * len(codec.obs_names) + 800))
     joined = several = 0
     if kept.order is not None:
         joined, several = (int(x[: kept.order.count].sum()) for x in (kept.order.stretches > 1, kept.order.several))
-        frames = together(data(None), kept.order, work, max(1000, memory // (6 * kept.width)))
+        frames = together(data(None), kept.order, work, max(1000, memory // (20 * kept.width)))
     else:
         frames = whole(data(None) if asked.each else steps.marked(data(None)))
     taken, done, episodes = np.zeros(len(codec.action_names), np.int64), 0, 0
@@ -140,7 +140,7 @@ def read(found: Sequence[Part], asked: Agreed, work: Path, memory: int, tell: Te
     counts, before, whole_ids, width, total = [], 0, True, 1, sum(part.bytes for part in found)
     for i, part in enumerate(found):
         row = 0
-        for frame, share in part.read([name for name in asked.columns if name in part.names], max(1 << 16, memory // 24)):
+        for frame, share in part.read([name for name in asked.columns if name in part.names], max(1 << 16, memory // 48)):
             if not frame.height:
                 continue
             frame = clean(frame, rules.na)
