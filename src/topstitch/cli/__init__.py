@@ -71,13 +71,25 @@ def main(argv: list[str] | None = None) -> int:
     except (Wrong, ValueError, OSError, ImportError) as error:
         if os.environ.get("TOPSTITCH_TRACEBACK"):
             raise
-        print(f"topstitch {argv[0]}: {error}", file=sys.stderr)
+        print(f"topstitch {argv[0]}: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, Wrong) else 1
     except KeyboardInterrupt:
         done = {"train": "learned", "bench": "learned", "collect": "collected"}.get(argv[0])
         more = f" What was {done} is kept: the same command{' with --resume' if argv[0] == 'train' else ''} goes on." if done else ""
         print(f"\ntopstitch {argv[0]}: interrupted.{more}", file=sys.stderr)
         return 130
+
+
+def printable(text: str) -> str:
+    """Words of a stranger's file for a terminal: what would move its cursor is shown as �."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in text)
+
+
+def verbatim(text: str):
+    """The same for rich, which would read [words in brackets] as markup."""
+    from rich.text import Text
+
+    return Text(printable(text).replace("\n", "�"))
 
 
 def start_jax() -> None:

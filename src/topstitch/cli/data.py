@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from . import Wrong, parse
+from . import Wrong, parse, verbatim
 from .data_report import report
 from .roles import Flat, Json, Roles, read_log, role
 
@@ -126,10 +126,10 @@ def show(numbers: dict) -> None:
     shown, console = Table(box=None, show_header=False, pad_edge=False), Console(highlight=False)
     for name, value in rows.items():
         if value:
-            shown.add_row(name, value)
+            shown.add_row(name, verbatim(value))
     console.print(shown)
     for note in numbers["notes"]:
-        console.print(f"note: {note}", markup=False)
+        console.print(verbatim(f"note: {note}"))
 
 
 def plain(x: float) -> str:

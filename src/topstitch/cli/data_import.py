@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from . import Wrong, parse
+from . import Wrong, parse, verbatim
 from .roles import Column, Columns, Json, Number, Numbers, role
 
 ABOUT = """A table with one row per decision becomes a log that every other command takes: --data D.
@@ -250,25 +250,18 @@ def show_guess(found) -> None:
         value = getattr(found.rules, name)
         if value:
             told = value if isinstance(value, str) else ", ".join(value[:6]) + (f" and {len(value) - 6} more" if len(value) > 6 else "")
-            table.add_row(name, plain(told), plain(found.why.get(name, "as you said")))
+            table.add_row(name, verbatim(told), verbatim(found.why.get(name, "as you said")))
     console.print(f"Guessed from {found.rows:,} rows:", table, sep="\n")
     if found.left:
         left = Table("left out", "why", box=None, header_style="bold", pad_edge=False)
         for why in dict.fromkeys(found.left.values()):
             names = [name for name in found.left if found.left[name] == why]
-            left.add_row(plain(", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")), plain(why))
+            left.add_row(verbatim(", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")), verbatim(why))
         console.print("", left, sep="\n")
     lacking = [name for name in ("obs", "action", "reward", "terminal") if not getattr(found.rules, name)]
     if lacking:
         raise Wrong(f"These roles cannot be guessed: {', '.join(f'--{name}' for name in lacking)}. Say which columns they are"
                     f"{'; --terminal may be always or never' if 'terminal' in lacking else ''}.")  # fmt: skip
-
-
-def plain(text: str):
-    """Text from a table, which must not be read as markup or move the cursor."""
-    from rich.text import Text
-
-    return Text("".join(letter if letter.isprintable() else "�" for letter in text))
 
 
 def confirmed(yes: bool) -> None:
@@ -309,13 +302,13 @@ def show(account: dict[str, Any], out: str | None) -> None:
         spans = [one for one in same if one.get("low") is not None]
         first = same[0] | ({"low": min(one["low"] for one in spans), "high": max(one["high"] for one in spans)} if spans else {})
         first["empty"] = sum(one.get("empty", 0) for one in same)
-        table.add_row(plain(names), same[0]["role"], plain(described(first)))
+        table.add_row(verbatim(names), same[0]["role"], verbatim(described(first)))
     rows, episodes = account["rows"], account["episodes"]
     console.print(table)
     lost = "".join(f" + {count:,} dropped ({rule})" for rule, count in rows["dropped"].items())
     console.print(f"\n{episodes['kept']:,} episodes; {rows['read']:,} rows = {rows['kept']:,} steps{lost}", markup=False)
     for note in account["notes"]:
-        console.print(plain(f"· {note}"))
+        console.print(verbatim(f"· {note}"))
     console.print(f"Written to {out}. Next: topstitch data check {shlex.quote(str(out))}", markup=False)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from . import Wrong, parse, start_jax
+from . import Wrong, parse, start_jax, verbatim
 from .roles import Json, role
 
 ABOUT = """What a policy would do in each row of a table, in the table's own words.
@@ -67,13 +67,11 @@ def show(decided, most: int = 20) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from .data_import import plain
-
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in decided.columns:
-        table.add_column(plain(name))
+        table.add_column(verbatim(name))
     for row in decided.head(most).iter_rows():
-        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else plain(str(cell)) for cell in row))
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else verbatim(str(cell)) for cell in row))
     Console(highlight=False).print(table)
     if decided.height > most:
         print(f"… and {decided.height - most:,} more rows: write them by -o decisions.csv")

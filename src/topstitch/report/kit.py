@@ -129,7 +129,7 @@ class Scale:
             exponent = 3 * math.floor(math.log10(largest) / 3)
         half = statistics.median(widths) / 2 if widths else largest / 20
         half *= 100.0 if share else 10.0**-exponent
-        digits = 1 - math.floor(math.log10(half)) if half > 0 else 1
+        digits = 1 - math.floor(math.log10(half)) if 0 < half < math.inf else 1
         return cls(share, min(max(digits, int(share)), 6), exponent, unit)
 
     @property

@@ -93,11 +93,7 @@ def import_table(
     `roles.toml` or `Rules`, which other arguments override. Raises `BadData` with file, column, row and remedy.
     """
     given = {name: value for name, value in locals().items() if name not in ("source", "out", "query", "roles", "memory", "tell")}
-    said = {
-        name: value
-        for name, value in given.items()
-        if value is not None and value is not False and not (isinstance(value, (tuple, list)) and not value)
-    }
+    said = {name: value for name, value in given.items() if value is not None and value is not False}
     rules = rules_of(roles, said)
     if out is not None:
         run(source, rules, out, query=query, memory=memory, tell=tell)
@@ -126,7 +122,7 @@ def run(
         account, rules = imported(found, agreed(rules, found), folder / IMPORTED, work, memory, tell)
         account = {"topstitch": __version__, "query": query, **account, "roles": rules.plain()}
         write_json(folder / "import.json", account)
-        write_bytes(folder / "roles.toml", (TOML.format(names=", ".join(part.name for part in found[:3])) + rules.toml(why)).encode())
+        write_bytes(folder / "roles.toml", (TOML.format(names=", ".join(repr(part.name) for part in found[:3])) + rules.toml(why)).encode())
     return account
 
 

@@ -96,7 +96,8 @@ class Rules:
         lines, tables = [], []
         for name, value in self.plain().items():
             lines_of = tables if isinstance(value, Mapping) else lines
-            lines_of += ["# " + line for line in (why or {}).get(name, "").splitlines()]
+            reason = "".join(letter if letter.isprintable() else " " for letter in (why or {}).get(name, ""))
+            lines_of += [f"# {reason}"] if reason else []
             if isinstance(value, Mapping):
                 tables += [f"\n[{name}]", *(f"{_toml(column)} = {_toml(one)}" for column, one in value.items())]
             else:

@@ -130,6 +130,11 @@ def _regular(path: Path) -> Path:
     return path
 
 
+def called(path: Path) -> str:
+    """The path as text that can be written anywhere: bytes that are no letters are shown as such."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def _database(path: Path) -> str | None:
     with path.open("rb") as file:
         head = file.read(16)
@@ -180,7 +185,7 @@ def _csv(path: Path, separator: str, encoding: str) -> Part:
 
     unnamed = [f"column {j + 1}" for j, name in enumerate(written) if not name.strip()]
     notes = (f"{path.name}: the header leaves {len(unnamed)} name{'s' if len(unnamed) > 1 else ''} empty; called {', '.join(unnamed[:5])}.",) if unnamed else ()  # fmt: skip
-    return Part(str(path), "CSV", names, read, path, lambda row: line_of(path, separator, row, encoding), notes)
+    return Part(called(path), "CSV", names, read, path, lambda row: line_of(path, separator, row, encoding), notes)
 
 
 def _parquet(path: Path) -> Part:
@@ -196,7 +201,7 @@ def _parquet(path: Path) -> Part:
                 batches = file.iter_batches(max(1, size // width), columns=columns, use_threads=False)
             yield from _of_arrow(path, "a Parquet file", batches, columns, rows)
 
-    return Part(str(path), "Parquet", names, read, path)
+    return Part(called(path), "Parquet", names, read, path)
 
 
 def _width(metadata) -> int:
@@ -231,7 +236,7 @@ def _arrow(path: Path) -> Part:
             ):
                 yield frame, 0.0
 
-    return Part(str(path), "Arrow", names, read, path)
+    return Part(called(path), "Arrow", names, read, path)
 
 
 def _sliced(batch: pa.RecordBatch, size: int) -> Iterator[pa.RecordBatch]:
