@@ -158,10 +158,8 @@ class Codec:
         if not self.mask:
             return None
         columns = [flags(frame[name], fail) for name in self.mask]
-        return tuple(
-            np.stack([part(column).to_numpy() for column in columns], axis=1)
-            for part in (lambda c: c.fill_null(True), lambda c: c.is_null())
-        )
+        stacked = lambda part: np.stack([part(column).to_numpy() for column in columns], axis=1)
+        return stacked(lambda c: c.fill_null(True)), stacked(lambda c: c.is_null())
 
     # actions to the words of the table ------------------------------------------------------------------------------
 

@@ -308,7 +308,7 @@ class Steps:
     def masks(
         self, frame: pl.DataFrame, step: np.ndarray, follow: np.ndarray, terminal: np.ndarray, action: np.ndarray
     ) -> dict[str, np.ndarray]:
-        allowed, empty = self.codec.allowed(frame, self.fail(frame)) or (np.empty(0), np.empty(0))
+        allowed, empty = self.codec.allowed(frame, self.fail(frame)) or (np.empty((0, 0)), np.empty((0, 0)))
         if (lost := empty[follow[~terminal]]).any():
             row, member = np.argwhere(lost)[0]
             self.fail(frame)(
