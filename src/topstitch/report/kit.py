@@ -126,7 +126,7 @@ class Scale:
         largest = max(values, default=0.0)
         exponent = 0
         if not share and largest and not 1e-3 <= largest < 1e6:
-            exponent = 3 * math.floor(math.log10(largest) / 3)
+            exponent = max(3 * math.floor(math.log10(largest) / 3), -300)  # smaller ones have no power of ten to be multiplied by
         half = statistics.median(widths) / 2 if widths else largest / 20
         half *= 100.0 if share else 10.0**-exponent
         digits = 1 - math.floor(math.log10(half)) if 0 < half < math.inf else 1

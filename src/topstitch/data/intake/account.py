@@ -8,9 +8,9 @@ import numpy as np
 
 from ..codec import Codec
 from .facts import Facts
-from .rules import FILE
+from .rules import FILE, SINGLE
 from .sources import Part
-from .steps import SECOND, SINGLE, Steps
+from .steps import SECOND, Steps
 
 WHY = {
     "truncated": "last row of an episode that was cut off: what its decision led to is not in the table, it shows what the decision before led to",

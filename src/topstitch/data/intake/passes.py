@@ -19,9 +19,9 @@ from .account import account, dropped, notes
 from .encoding import Refuse, encoded
 from .facts import Facts
 from .rows import EPISODE, NAME, PART, ROW, Order, Stack, pieces, together, whole
-from .rules import EACH, FILE, Rules
+from .rules import EACH, FILE, SINGLE, Rules
 from .sources import Part
-from .steps import SINGLE, Steps
+from .steps import Steps
 
 Tell = Callable[[str, int, int], None]
 "Is told what is done, how much of it, and of how much."

@@ -22,6 +22,9 @@ Repeated = Literal["refuse", "same", "first", "last"]
 EACH, FILE = "row", "file"
 "Words for `episode`: every row is one, every file is one; the latter also for `logger`."
 
+SINGLE = ("reward", "terminal", "truncated", "probability", "log_probability", "duration")
+"Roles of one column, or of a formula of several; that of a formula is called as the role is."
+
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
@@ -117,7 +120,8 @@ class Rules:
         for role in ("one_hot", "order", "other", "choices", "bins", "values", "missing", "fill"):
             table: dict[str, Any] = {}
             for pattern, value in sorted(getattr(self, role).items(), key=lambda item: item[0] in names):  # names prevail over patterns
-                table |= {"*": value} if pattern == "*" else dict.fromkeys(fitting(pattern, names, role, where), value)
+                formula = pattern in SINGLE and pattern not in names and role in ("missing", "fill")
+                table |= dict.fromkeys([pattern] if pattern == "*" or formula else fitting(pattern, names, role, where), value)
             found[role] = table
         spelt = dataclasses.replace(self, **found)
         for role in ("time", "logger"):
@@ -132,7 +136,7 @@ class Rules:
     def _apart(self, names: Sequence[str], where: str) -> None:
         """Refuse a column with two roles. Times and loggers may be observed if they are named; anything may be in `info`."""
         owner: dict[str, str] = {}
-        single = {role: getattr(self, role) for role in ("reward", "terminal", "truncated", "probability", "log_probability", "duration")}
+        single = {role: getattr(self, role) for role in SINGLE}
         roles = {"episode": self.episode, "action": self.action, "mask": self.mask, "obs": self.obs}
         roles = {role: (name,) for role, name in single.items() if name in names} | roles | {"time": (self.time,) if self.time else ()}
         for role, columns in roles.items():
@@ -159,7 +163,7 @@ def _filling(plain: Mapping[str, Any]) -> dict[str, Any]:
     """`fill:VALUE` among the rules for empty cells is the rule `fill` and a value."""
     missing = plain.get("missing")
     rules = {"*": missing} if isinstance(missing, str) else missing
-    if not isinstance(rules, Mapping):
+    if not isinstance(rules, Mapping) or not isinstance(plain.get("fill") or {}, Mapping):
         return dict(plain)
     given = {column: rule.partition(":")[2] for column, rule in rules.items() if isinstance(rule, str) and rule.startswith("fill:")}
     fill = {column: _number(value) for column, value in given.items()} | dict(plain.get("fill") or {})
@@ -232,7 +236,7 @@ def _table(name: str, value: Any, wrong) -> dict:
     """A table of one entry a column."""
     text = lambda x: isinstance(x, str) and x != ""
     number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool)
-    if name == "one_hot" and (isinstance(value, (str, list, tuple))):
+    if name == "one_hot" and (isinstance(value, str) or (isinstance(value, (list, tuple)) and all(map(text, value)))):
         value = dict.fromkeys([value] if isinstance(value, str) else value, ())
     if name in ("missing", "bins") and not isinstance(value, Mapping):
         value = {"*": value}

@@ -14,14 +14,12 @@ from ..episodes import BadData, Episodes
 from .facts import Facts
 from .formula import Formula, Type, formula
 from .rows import EPISODE, NAME, PART, ROW
-from .rules import Rules
+from .rules import SINGLE, Rules
 from .sources import Part
 
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 SECOND = 1e6
 "Of the microseconds in which dates come."
-SINGLE = ("reward", "terminal", "truncated", "probability", "log_probability", "duration")
-"Roles of one column, or of a formula of several."
 
 
 class Steps:
