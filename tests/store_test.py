@@ -29,7 +29,8 @@ MANY = settings(deadline=None, database=None, max_examples=200, suppress_health_
 def fresh_policy(name: str, action: type):
     algorithm = small(name)
     log = testing.tiny(action, obs=algorithm.observations[0])
-    state = jax.jit(lambda key: algorithm.init(algorithm.prepare(log), key=key))(jax.random.key(0))
+    data = algorithm.prepare(log)
+    state = jax.jit(lambda key: algorithm.init(data, key=key))(jax.random.key(0))
     return log, log.policy(algorithm.policy(state))
 
 

@@ -246,6 +246,8 @@ def test_other_roles_are_never_made_up():
     assert import_table(gap("done", 8), **ROLES, missing={"done": "fill:true"}).terminal[-1]
     import_table(gap("action", 4), **ROLES)  # the last row of the stay that was cut: its decision led to nothing known
     refused("reward", source=gap("reward", 5), missing="indicator")
+    died = WARD | {"terminal": "status == 'died'", "missing": {"lactate": "forward-fill", "terminal": "fill:false"}}
+    assert import_table(mixed(), **died).terminal.sum() == 2  # where the status is empty, nobody died
 
 
 def test_repeated_rows_need_a_rule():
