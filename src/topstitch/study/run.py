@@ -137,6 +137,7 @@ def study(
                 "fields": fields_of(best.algorithm),
                 "seed": best.seed,
                 "verdict": judged.verdict.word,
+                **({} if log.codec is None else {"codec": log.codec.plain()}),
             },
         )
     told["verdict"]["sentence"] = saying.sentence(told, unit, plan)
