@@ -511,3 +511,14 @@ def test_the_page_says_what_the_table_says():
     for one in CHECKS:
         assert f"| `{one.code}` | {one.severity} | {one.looks} | {one.remedy} |" in page
     assert page.count("\n| `") == len(CHECKS)
+
+
+def test_few_states_and_a_clock_are_no_copies():
+    rng, n = np.random.default_rng(0), 300
+    state, action = rng.integers(2, size=3 * n), rng.integers(3, size=3 * n)
+    ends = np.arange(3 * n) % 3 == 2
+    log = Episodes.of(
+        state[:, None].astype(np.float32), action, ends * (rng.random(3 * n) < 0.6), ends, ends=ends, next_obs=np.roll(state, -1)[:, None].astype(np.float32)
+    )  # fmt: skip
+    train, judge = log.split(0.4)
+    assert not {"repeated-episodes", "shared-episodes"} & codes(log, splits={"train": train, "evaluation": judge})

@@ -159,8 +159,8 @@ def copies(log: Episodes) -> tuple[np.ndarray, np.ndarray]:
     """(which episodes repeat an earlier one, which keys repeated ones have), as far as chance does not explain it.
 
     In a world of few states episodes are equal by chance. How often to expect that is read off all *other* episodes: the product over steps
-    of how often, in the same state, the same was done and followed; states that no other episode met count as states do on average.
-    Episodes of one step can always be equal by chance.
+    of how often, in the same state, the same was done and followed; or in the same state at the same step, where that explains more, as it does
+    where episodes end by the clock. States that no other episode met count as states do on average. Episodes of one step can always be equal by chance.
     """
     keys = episode_keys(log)
     unique, first, which, count = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
@@ -184,8 +184,10 @@ def copies(log: Episodes) -> tuple[np.ndarray, np.ndarray]:
         with np.errstate(divide="ignore"):
             return np.log((same + mean) / (rows + 1))
 
-    seen, kinds = hashed(only.obs), np.arange(len(only))
-    path = np.add.reduceat(agreement(step_keys(only), seen, kind), only.starts)
+    seen, kinds, done = hashed(only.obs), np.arange(len(only)), step_keys(only)
+    at = np.arange(only.steps) - np.repeat(only.starts, only.lengths)
+    ways = (done, seen), (hashed(done, at), hashed(seen, at))
+    path = np.max([np.add.reduceat(agreement(x, of, kind), only.starts) for x, of in ways], axis=0)
     path += agreement(seen[only.starts], np.zeros(len(only)), kinds)
     expected = np.zeros(len(unique))
     expected[order] = len(log) * np.exp(path)
