@@ -514,11 +514,11 @@ def test_the_page_says_what_the_table_says():
 
 
 def test_few_states_and_a_clock_are_no_copies():
-    rng, n = np.random.default_rng(0), 300
-    state, action = rng.integers(2, size=3 * n), rng.integers(3, size=3 * n)
-    ends = np.arange(3 * n) % 3 == 2
+    rng, n = np.random.default_rng(0), 1000
+    state, action = np.repeat(rng.integers(2, size=n), 4), rng.integers(3, size=4 * n)
+    ends = np.arange(4 * n) % 4 == 3
     log = Episodes.of(
-        state[:, None].astype(np.float32), action, ends * (rng.random(3 * n) < 0.6), ends, ends=ends, next_obs=np.roll(state, -1)[:, None].astype(np.float32)
+        state[:, None].astype(np.float32), action, ends * (rng.random(4 * n) < 0.6), ends, ends=ends, next_obs=np.roll(state, -1)[:, None].astype(np.float32)
     )  # fmt: skip
     train, judge = log.split(0.4)
     assert not {"repeated-episodes", "shared-episodes"} & codes(log, splits={"train": train, "evaluation": judge})
