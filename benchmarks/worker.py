@@ -24,18 +24,17 @@ def load(job, columns, _):
     known = {field.name for field in dataclasses.fields(kind)}
     given = {name: tuple(value) if name == "hidden" else value for name, value in job.get("fields", {}).items() if name in known}
     algo = kind(**given)
-    rows = {name: columns[name] for name in ("obs", "action", "reward", "terminal", "ends", "next_obs")}
+    rows = {name: columns[name][: job.get("rows")] for name in ("obs", "action", "reward", "terminal", "ends", "next_obs")}
     states = None if Box in kind.observations else STATES
     if states:  # numbers of states where a method knows no vectors
         rows |= {name: (np.abs(rows[name][:, 0]) * 997 % 1 * states).astype(np.int32) for name in ("obs", "next_obs")}
     chance = np.full(len(rows["reward"]), 1 / job["act"] if job["discrete"] else 0.5 ** job["act"], np.float32)
     log = Episodes.of(**rows, actions=job["act"] if job["discrete"] else None, states=states, probability=chance)
     index = len(algo.stages()) - 1
-    if not algo.stages()[index].compiled:
-        raise Missing("one update is a fit of the whole set, outside the compiled loop")
     data = algo.prepare(log)
     jax.block_until_ready(data)
     runs, devices = job.get("runs", 1), job.get("devices", 1)
+    advance = loop.advance if algo.stages()[index].compiled else loop.advance_on_host
 
     def start():
         spread = lambda tree: tree
@@ -52,7 +51,7 @@ def load(job, columns, _):
             nonlocal states, alive, at
             moment = jnp.int32(at), jnp.int32(steps), jnp.float32(jnp.inf)  # what an earlier stage would have learned is missing
             how = dict(index=index, together=job.get("together", "map"), devices=devices)
-            states, alive, broken, sums = loop.advance(algorithms, states, alive, held, keys, *moment, **how)
+            states, alive, broken, sums = advance(algorithms, states, alive, held, keys, *moment, **how)
             jax.block_until_ready((states, sums))
             at += steps
             if not bool(alive.all()):
