@@ -64,6 +64,7 @@ BOTH = [  # code, path, a value that passes, one that does not, what is said of 
     ("varied", "practice/spread", [0.04, 0.06], [0.04, 0.0598], "5.0 %", "5.0 %", BOX),
     ("near", "reach/toward/random/furthest", {"10": 0.5, "100": 0.05}, {"10": 0.5, "100": 0.04}, "up to 5 %", "only up to 4 %", {}),
     ("free", "reach/toward/random/effective", [[400.0, 10.0]], [[400.0, 9.9]], "worth 10", "fewer than 10 after 4 decisions", {}),
+    ("free", "reach/toward/random/effective", [[400.0, 10.0]], [[400.0, None]], "worth 10", "after 4 decisions, 1,000 episodes lack", {}),
     ("free", "reach/toward/random/mean", 0.951, 0.94, "worth 50", "6 % of what", {}),
     ("free", "reach/toward/random/error", 0.03, 0.02, "worth 50", "11 % of what", {"reach/toward/random/mean": 0.89}),
     ("supported", "coverage/decisions", [0.0, 0.05, 0.05, 0.9, 0, 0, 0], [0.0, 0.05, 0.051, 0.899, 0, 0, 0], "10.0 %", "10.1 %", {}),

@@ -94,6 +94,17 @@ def test_gains_of_a_world_that_is_wrong_are_not_spoken_of():
     d["stitching"]["practice"] = d["stitching"]["logged"]["mean"] + 0.2
     seen = view(d)
     assert "no guide" in seen["gains"]["title"] and "over practice" not in seen["answer"]["sentence"]
+    assert "no guide" in seen["gains"]["caution"] and not any("in the world of the log" in by for _, _, by in seen["gains"]["quality"])
+
+
+def test_a_cell_without_an_effective_sample_is_empty_and_says_why():
+    d = copy.deepcopy(described.numbered())
+    random = d["reach"]["toward"]["random"]
+    assert "Empty" not in view(d)["reach"][0]["small"]
+    random["effective"][-1][-1] = None
+    seen = view(d)
+    assert 'class="none"' in seen["reach"][0]["table"] and "lack what the policy does" in seen["reach"][0]["small"]
+    assert seen["answer"]["facts"][-1][0] == "worth nothing"
 
 
 @pytest.mark.parametrize(

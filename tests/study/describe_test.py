@@ -12,6 +12,7 @@ import pytest
 from topstitch.core import Box, Discrete
 from topstitch.data import Episodes
 from topstitch.ope import diagnostics, fit_behaviour
+from topstitch.ope.diagnostics import ASTRAY, SURE
 from topstitch.ope.table import of
 from topstitch.study import numbered as tables
 from topstitch.study import practice as practices
@@ -238,8 +239,11 @@ def test_effective_episodes_equal_those_of_the_diagnostics(log):
             target = (1 - share) * mu + share * nu
             ends = np.zeros(log.steps, bool)
             ends[log.stops - 1] = True
-            exact = diagnostics(of(log.reward, target, mu, ends=ends)).effective_by_step
-            np.testing.assert_allclose(row, exact[np.array(said["steps"]) - 1], rtol=1e-9)
+            exact = diagnostics(of(log.reward, target, mu, ends=ends))
+            shown = [worth is not None for worth in row]
+            assert shown[-1] == (exact.mean >= 1 - max(ASTRAY, SURE * exact.mean_error))
+            each = exact.effective_by_step[np.array(said["steps"]) - 1]
+            np.testing.assert_allclose(np.array(row, float)[shown], each[shown], rtol=1e-9)
 
 
 def test_what_is_done_most_often(log):
@@ -278,9 +282,19 @@ def test_horizons():
     assert horizons(1) == [1] and horizons(7) == [1, 2, 5, 7] and horizons(50) == [1, 2, 5, 10, 20, 50]
 
 
-def test_weights_of_nothing_are_worth_nothing():
-    assert effective(np.full(3, -np.inf)) == 0
-    assert effective(np.array([-1000.0, -1000.0, -np.inf])) == 2
+@pytest.mark.parametrize(("weight", "shown"), [(0.81, True), (0.79, False), (1.04, True), (1.06, False), (0.0, False), (1e300, False)])
+def test_weights_that_do_not_average_one_stand_for_nothing(weight, shown):
+    """Small and alike where the policy does what the log lacks: Kish would say that all episodes are worth something."""
+    with np.errstate(divide="ignore"):
+        found = effective(np.log(np.full(100, weight)))
+    assert found == (pytest.approx(100) if shown else None)
+
+
+def test_chance_is_no_reason_to_leave_a_cell_empty():
+    assert effective(np.log([50.0, *np.full(99, 1e-6)])) == pytest.approx(
+        1, rel=1e-4
+    )  # a mean of ½, by a single weight: the error is as large
+    assert effective(np.array([900.0, *np.zeros(99)])) == 1  # nothing overflows
 
 
 def test_a_deterministic_logger_is_said_to_be_one():

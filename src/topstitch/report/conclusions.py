@@ -229,10 +229,15 @@ def free(d: Numbers, nouns: Nouns) -> Said | None:
         no += f"{pct(lost, 0)}{GAP}% of what one that acts at random would do was never done there."
         return said("free", False, "", no, lost=lost)
     yes = f"Policies that owe nothing to practice can be judged: for one that acts at random, {n} are worth {num(worth[-1], 0)}."
-    short_of = next((step for step, each in zip(reach["steps"], worth) if each < REFUSED), None)
-    if short_of is not None:
-        no += f"for one that acts at random, {n} are worth fewer than {REFUSED} after {nouns.of_steps(short_of)}."
-    return said("free", short_of is None, yes, no, effective=worth[-1], steps=short_of)
+    short_of = next((i for i, each in enumerate(worth) if each is None or each < REFUSED), None)
+    if short_of is None:
+        return said("free", True, yes, "", effective=worth[-1], steps=None)
+    after = nouns.of_steps(reach["steps"][short_of])
+    if worth[short_of] is None:
+        no += f"after {after}, {n} lack what one that acts at random would do."
+    else:
+        no += f"for one that acts at random, {n} are worth fewer than {REFUSED} after {after}."
+    return said("free", False, "", no, effective=worth[-1], steps=reach["steps"][short_of])
 
 
 def supported(d: Numbers, nouns: Nouns) -> Said | None:

@@ -69,6 +69,8 @@ def opening(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
     else:
         left = x["toward"]["random"]["effective"][-1][-1]
         worth = f"worth {count(left)}", f"What {nouns.of(x['episodes'])} would be worth for a policy that always acts at random."
+        if left is None:
+            worth = "worth nothing", f"For a policy that always acts at random: {nouns.of(x['episodes'])} lack what it would do."
     return {
         "code": found.code,
         "word": ANSWERS[found.code],
@@ -400,6 +402,8 @@ def reach(d: Numbers, nouns: Nouns) -> list[dict[str, Any]] | None:
         caption = f"Effective {nouns.episodes} by share of departures and {nouns.steps} into the {nouns.episode}, {what}"
         small = (f"Effective {nouns.episodes}, of {count(x['episodes'])}. Rows: the share of {nouns.steps} that depart from practice, {what}, "
                  f"in percent. Columns: {nouns.steps} into the {nouns.episode}")  # fmt: skip
+        if any(cell is None for line in way["effective"] for cell in line):
+            small += f". Empty: {nouns.episodes} lack what the policy does, and those that are left cannot stand for it"
         cells = charts.heat(rows, across, way["effective"], count, top=float(x["episodes"]), caption=caption, corner="%")
         tables.append({"title": title, "small": small, "table": cells})
     return tables
@@ -439,7 +443,7 @@ def gains(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
                  f"{nouns.episodes} that it was not found in, for both halves. Dashes: practice as logged",
         "rows": rows,
         "axis": charts.axis_row(marks, within, say.bare),
-        "caution": caution(x["thresholds"], say),
+        "caution": caution(x["thresholds"], say) if believable(d) else "Gains in a world that is no guide",
         "thresholds": [(r["least"], say.diff(r["believed"]), list(map(say.diff, r["held_out"] or ()))) for r in x["thresholds"]],
         "quality": quality(d, nouns, say),
     }  # fmt: skip
@@ -484,7 +488,7 @@ def quality(d: Numbers, nouns: Nouns, say: Scale) -> list[tuple[str, str, str]]:
     }
     rows = [
         ("Trajectory quality", num(each["value"], 2), f"{by[name]}: {say.level(each['low'])} to {say.level(each['high'])}")
-        for name in by if (each := found[name])
+        for name in by if (each := found[name]) and (name != "policies" or believable(d))
     ]  # fmt: skip
     cut = "" if cover["slices"] is None else f", columns cut at {cover['slices']} points"
     pairs = f"{count(cover['distinct'])} distinct pairs of {count(cover['reference'])} that as many {nouns.steps} could hold{cut}"

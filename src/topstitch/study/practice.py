@@ -21,6 +21,7 @@ from ..core import Discrete, Spec
 from ..data import Episodes
 from ..nets.distributions import EDGE
 from ..ope import Behaviour, Refused, fit_behaviour
+from ..ope.diagnostics import ASTRAY, LOST, SURE
 
 ROWS, CHOICES, DIMENSIONS = 50_000, 4_000_000, 100_000
 "Rows by which practice is fitted, at most (of numbered states more); rows × choices; and rows × dimensions of an action."
@@ -34,7 +35,7 @@ NEEDS = (10, 100)
 "Effective sample sizes: below the first estimates are refused (`ope.diagnostics.LEAST`), below the second intervals are too narrow."
 EDGES = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 "Of the probabilities of what was done."
-SURE = 0.99
+ALONE = 0.99
 "From this probability on an action is the only one in play."
 IN_PLAY = 0.01
 "The probability from which on an action is one that practice takes."
@@ -109,7 +110,7 @@ def practice(log: Episodes, behaviour: Behaviour | None, seed: int) -> Practice:
             toward["usual"] = np.log((most == log.action).astype(float))
             numbers["in_play"] = float(np.exp(-np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0).sum(axis=1)).mean())
         numbers["top"] = float((most == log.action).mean())
-        numbers["sure"] = float((p[rows, most] >= SURE).mean())
+        numbers["sure"] = float((p[rows, most] >= ALONE).mean())
         done = np.exp(log_prob)
         numbers["done"] = {"edges": list(EDGES), "share": (np.histogram(done, EDGES)[0] / log.steps).tolist(), "least": float(done.min())}
         if recorded:
@@ -153,8 +154,9 @@ def at_random(log: Episodes, probs: np.ndarray | None = None) -> np.ndarray:
 
 
 def reach(found: Practice) -> dict:
-    """Effective sample sizes by steps into the episode and by ε, toward each ν; the largest ε that whole episodes allow; and the `mean` of
-    ν / μ over steps, which is 1 unless ν does what practice never does, with its standard error by episodes."""
+    """Effective sample sizes by steps into the episode and by ε, toward each ν, None where weights cannot stand for the policy; the largest ε
+    that whole episodes allow; and the `mean` of ν / μ over steps, which is 1 unless ν does what practice never does, with its standard error
+    by episodes."""
     log = found.log
     steps = horizons(int(log.lengths.max()))
     out = {
@@ -169,7 +171,7 @@ def reach(found: Practice) -> dict:
         ratio = log_nu - found.log_prob
         table = [[effective(summed(mixed(ratio, share), log, t)) for t in steps] for share in SHARES]
         grid = np.arange(1, 101) / 100
-        whole = np.array([effective(summed(mixed(ratio, share), log, steps[-1])) for share in grid])
+        whole = np.array([effective(summed(mixed(ratio, share), log, steps[-1])) or 0.0 for share in grid])
         furthest = {str(need): _furthest(whole >= need, grid) for need in NEEDS}
         mean, error = _mean(np.exp(ratio), log)
         out["toward"][name] = {"effective": table, "furthest": furthest, "mean": mean, "error": error}
@@ -208,10 +210,15 @@ def summed(log_ratio: np.ndarray, log: Episodes, steps: int) -> np.ndarray:
     return np.bincount(np.repeat(np.arange(len(log)), log.lengths), weights=np.where(time < steps, log_ratio, 0), minlength=len(log))
 
 
-def effective(log_weight: np.ndarray) -> float:
-    """Kish's (Σ w)² / Σ w²; 0 where all weights are."""
+def effective(log_weight: np.ndarray) -> float | None:
+    """Kish's (Σ w)² / Σ w²; None where the mean weight is so far from 1 that no estimate would be made (`ope.refusals`): many weights, small and
+    alike, have a large effective sample, and stand for nothing."""
     top = log_weight.max()
     if top == -np.inf:
-        return 0.0
-    w = np.exp(log_weight - top)
+        return None
+    with np.errstate(over="ignore"):
+        w, one = np.exp(log_weight - top), np.exp(-top)  # in units of the largest
+    astray = SURE * w.std(ddof=1) / math.sqrt(len(w))
+    if not one - max(ASTRAY * one, astray) <= w.mean() <= one + max(LOST * one, astray):
+        return None
     return float(w.sum() ** 2 / (w**2).sum())
