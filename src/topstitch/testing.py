@@ -22,18 +22,18 @@ from .store import load_checkpoint, load_policy, save_checkpoint, save_policy
 
 EVERY = 2
 VOCABULARY = {
-    "action_weight", "actions_sampled", "actor_bc", "actor_lr", "actor_novelty", "aggregate", "alpha", "average_rate", "bandwidth",
-    "baseline", "batch_size", "beam", "behaviour_hidden", "behaviour_lr", "behaviour_steps", "beta", "binning", "bins", "candidates",
-    "centres", "constraint", "context", "critic_bc", "critic_novelty", "critics", "decay", "degree", "delay", "discount",
-    "divergence", "double", "dropout", "dual_lr", "elites", "embedding", "entropy", "entropy_backup", "epochs", "eta", "every",
-    "expand", "expectile", "features", "gap", "gap_floor", "head", "heads", "held_out", "hidden", "horizon", "implicit",
-    "improvement", "kernel", "labels", "longest", "lower_weight", "lr", "max_backup", "max_gradient", "max_weight", "min_leaf",
-    "mixing", "model_decay", "model_hidden", "model_lr", "model_steps", "models", "modes", "noise", "noise_clip", "norm",
-    "normalise_q", "novelty_lr", "novelty_steps", "patience", "penalty", "perturbation", "pool", "power", "prior", "pushed",
-    "quantile", "quantiles", "reach", "real", "retain", "ridge", "rollouts", "sampling_steps", "scale", "share", "slope", "steps",
-    "tail", "target", "target_candidates", "target_entropy", "target_rate", "terminal_penalty", "termination", "threshold", "trace",
-    "trees", "trust", "trust_std", "uncertainty", "value_steps", "variant", "warmup", "weight_decay", "weights", "where", "width",
-    "window",
+    "action_weight", "actions_sampled", "actor_bc", "actor_goals", "actor_lr", "actor_novelty", "aggregate", "ahead", "alpha",
+    "average_rate", "bandwidth", "baseline", "batch_size", "beam", "behaviour_hidden", "behaviour_lr", "behaviour_steps", "beta",
+    "binning", "bins", "candidates", "centres", "constraint", "context", "critic_bc", "critic_novelty", "critics", "decay",
+    "degree", "delay", "discount", "divergence", "double", "dropout", "dual_lr", "elites", "embedding", "entropy", "entropy_backup",
+    "epochs", "eta", "every", "expand", "expectile", "features", "gap", "gap_floor", "head", "heads", "held_out", "hidden",
+    "horizon", "implicit", "improvement", "kernel", "labels", "longest", "lower_weight", "lr", "max_backup", "max_gradient",
+    "max_weight", "min_leaf", "mixing", "model_decay", "model_hidden", "model_lr", "model_steps", "models", "modes", "noise",
+    "noise_clip", "norm", "normalise_q", "novelty_lr", "novelty_steps", "patience", "penalty", "perturbation", "pool", "power",
+    "prior", "pushed", "quantile", "quantiles", "reach", "real", "retain", "ridge", "rollouts", "sampling_steps", "scale", "share",
+    "slope", "steps", "tail", "target", "target_candidates", "target_entropy", "target_rate", "terminal_penalty", "termination",
+    "threshold", "trace", "trees", "trust", "trust_std", "uncertainty", "upper_beta", "value_goals", "value_steps", "variant",
+    "warmup", "weight_decay", "weights", "where", "width", "window",
 }  # fmt: skip
 "One word for one thing, in all algorithms of this package."
 
@@ -76,8 +76,10 @@ def columns_of(done: np.ndarray) -> np.ndarray:
 def check(algorithm: Algorithm) -> None:
     """Raise an `AssertionError` that names the first promise the algorithm breaks. Give it small nets and 6 steps or so."""
     for action in algorithm.actions:
-        trial = Trial(algorithm, tiny(action, obs=algorithm.observations[0]))
-        for promise in PROMISES if action is not MultiDiscrete or len(algorithm.actions) == 1 else OF_ACTIONS:
+        trial = Trial(algorithm, tiny(action, obs=algorithm.observations[0], masks=action is not Box))
+        for promise in PROMISES:
+            if promise is together_is_apart and action is not algorithm.actions[0]:
+                continue  # a program of its own, about what does not depend on the kind of action
             try:
                 promise(trial)
             except Exception as error:
@@ -105,7 +107,8 @@ class Trial:
 
     def tiny(self, **how) -> Episodes:
         """Other data of the same kinds."""
-        return tiny(type(self.episodes.spec.action), obs=type(self.episodes.spec.obs), **how)
+        spec, masks = self.episodes.spec, self.episodes.mask is not None
+        return tiny(type(spec.action), **{"obs": type(spec.obs), "masks": masks} | how)
 
 
 def same(a, b, what: str) -> None:
@@ -135,9 +138,8 @@ def stages_are_static(trial: Trial) -> None:
 
 
 def update_keeps_structure(trial: Trial) -> None:
-    """No step changes the structure, the shapes or the types of the state, with every kind of observation it is defined for."""
-    others = set(trial.algorithm.observations) - {type(trial.episodes.spec.obs)}
-    for log in [trial.episodes, *(tiny(type(trial.episodes.spec.action), obs=kind) for kind in others)]:
+    """No step changes the structure, the shapes or the types of the state: with every kind of observation it is defined for, without masks."""
+    for log in [trial.tiny(obs=kind, masks=False) for kind in trial.algorithm.observations]:
         data, key = trial.algorithm.prepare(log), jax.random.key(0)
         state = jax.eval_shape(lambda k, data=data: trial.algorithm.init(data, key=k), key)
         for stage in trial.algorithm.stages():
@@ -253,13 +255,11 @@ def legal(actions: np.ndarray, log: Episodes) -> None:
 
 
 def masks_are_respected(trial: Trial) -> None:
-    """Where the log marks legal actions, a Markov policy gives illegal ones no probability, and learning stays finite."""
+    """Where the log marks legal actions, a Markov policy gives illegal ones no probability, and none is taken."""
     if isinstance(trial.episodes.spec.action, Box):
         return
-    log = trial.tiny(masks=True)
-    out = train(trial.runs, log, every=100, together="map")
-    assert out.faults == (None, None), out.faults
-    policy = log.policy(trial.algorithm.policy(unstack(out.states, 2)[0]))
+    log = trial.episodes
+    policy = log.policy(trial.algorithm.policy(unstack(trial.whole.states, 2)[0]))
     if isinstance(policy, Markov):
         assert (np.asarray(policy(jnp.asarray(log.obs), jnp.asarray(log.mask)).probs())[~log.mask] == 0).all()
     act = jax.jit(jax.vmap(lambda o, m: policy.act(policy.start(), o, jnp.float32(0), mask=m)[0]))
@@ -289,9 +289,6 @@ PROMISES: tuple[Callable[[Trial], None], ...] = (
     is_described, leaves_are_arrays, stages_are_static, update_keeps_structure, trains, compiles_once, chunks_do_not_matter, resumes_anywhere,
     together_is_apart, a_broken_run_breaks_alone, policies_act, masks_are_respected, degenerate_data_do_not_break_it,
 )  # fmt: skip
-
-OF_ACTIONS = (update_keeps_structure, trains, policies_act, masks_are_respected)
-"Those that are tried again for several choices at once, where all have been tried for other actions."
 
 
 # probes --------------------------------------------------------------------------------------------------------------------
