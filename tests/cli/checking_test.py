@@ -3,7 +3,7 @@
 import json
 import shlex
 
-from conftest import ROLES
+from typed import ROLES
 
 
 def test_findings_read_well_and_set_the_exit_code(topstitch, here):

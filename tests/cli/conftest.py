@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
+from typed import ROLES, SMALL
 
 from topstitch.cli import main
-
-ROLES = ["--episode", "stay", "--time", "hour", "--obs", "obs_*", "--action", "dose", "--reward", "reward", "--terminal", "died"]
-SMALL = ["--hidden", "8", "--batch-size", "8", "--steps", "20", "--every", "10"]
 
 
 def write(path, action) -> None:

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import ROLES
+from typed import ROLES
 
 import topstitch as ts
 from topstitch.report.data_page import ANSWERS

@@ -2,7 +2,7 @@
 
 import json
 
-from conftest import ROLES
+from typed import ROLES
 
 from topstitch.algos import ALGORITHMS, family
 

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROLES, SMALL
+from typed import ROLES, SMALL
 
 from topstitch import load_policy, load_runs
 
