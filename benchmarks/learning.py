@@ -32,7 +32,9 @@ ONLY = {"hopper-medium": ("bc", "td3", "sac", "td3bc")}
 RATES = {
     "bc": 1300, "dqn": 1200, "discrete_bcq": 450, "discrete_cql": 700, "td3": 400, "td3bc": 400, "sac": 300, "iql": 300, "awac": 150,
     "rebrac": 150, "sac_n": 40, "cql": 20, "flow_bc": 1200, "rem": 600, "ifql": 280, "sac_rnd": 170, "fql": 140, "mbpo": 130, "mopo": 130,
-    "morel": 130, "diffusion_bc": 60, "bcq": 60, "idql": 45, "edac": 25, "bear": 20, "cal_ql": 20, "combo": 20,
+    "morel": 130, "percentile_bc": 1300, "vae_bc": 600, "reverse_kl": 300, "ccil": 600, "emrl": 1300, "rwr": 1300, "marwil": 600, "awr": 400, "crr": 200,
+    "mpo": 60, "brac": 100, "kl_control": 400, "one_step": 400, "emaq": 60, "algae_dice": 200, "plas": 200, "spot": 150, "qr_dqn": 300,
+    "discrete_sac": 300, "diffusion_bc": 60, "bcq": 60, "idql": 45, "edac": 25, "bear": 20, "cal_ql": 20, "combo": 20,
 }  # fmt: skip
 """Updates per second of all runs together with two layers of 256, on two cores, roughly: from "flow_bc" on they are reckoned from the
 arithmetic of an update, and the fitting of a model counts too. An algorithm without an entry counts as the slowest."""

@@ -23,6 +23,7 @@ class Setting(NamedTuple):
 SMALL = dict(hidden=(64, 64), lr=1e-3)
 MIDDLE = dict(hidden=(128, 128), lr=1e-3)
 PLANS = dict(hidden=(64, 64), lr=1e-3, warmup=1000, bins=50, horizon=5, beam=16)
+CODED = dict(hidden=(128, 128), behaviour_hidden=(128, 128), behaviour_steps=5000)
 LARGE = dict(hidden=(512, 512, 512, 512))
 PICTURES = dict(hidden=(128,), batch_size=32)
 
@@ -48,6 +49,7 @@ D3RLPY = "takuseno/d3rlpy @38c34b6f9, reproductions/offline/{}.py, for data of v
 OFFLINE_KIT = "yihaosun1124/OfflineRL-Kit @e3ce69793, run_example/run_mopo.py; its actor_lr is 1e-4; 3M steps"
 RULE = "the rule by which episodes of this body end"
 FITTED = "ours: the defaults of its class and the discount of the others; a step is an iteration over the whole log"
+BEHAVED = icu_sepsis.COMMON | dict(discount=1.0, behaviour_steps=8000)
 WORLD = dict(model_hidden=(128, 128), model_steps=20_000, rollouts=1000, every=250)
 
 
@@ -73,6 +75,16 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "iql": Setting(SMALL, OURS, "standard"),
         "awac": Setting(SMALL, OURS, "standard"),
         "rem": Setting(SMALL, OURS, "standard"),
+        **{name: Setting(SMALL, OURS, "standard") for name in ("percentile_bc", "emrl", "crr", "mpo", "discrete_sac")},
+        "rwr": Setting(SMALL | dict(beta=0.1), OURS, "standard"),
+        "marwil": Setting(SMALL | dict(batch_size=256), OURS, "standard"),
+        "awr": Setting(SMALL, OURS, "standard"),
+        "qr_dqn": Setting(SMALL | dict(quantiles=50), OURS, "standard"),
+        "kl_control": Setting(SMALL | dict(behaviour_steps=5000), OURS, "standard"),
+        "one_step": Setting(SMALL | dict(behaviour_steps=5000, value_steps=20_000), OURS, "standard"),
+        "emaq": Setting(SMALL | dict(behaviour_hidden=(64, 64), behaviour_steps=5000), OURS, "standard"),
+        "algae_dice": Setting(dict(hidden=(64, 64)), OURS, "standard"),
+        **{name: Setting(SMALL, OURS, "standard") for name in ("is_policy_gradient", "dr_policy_gradient")},
         **{name: Setting(dict(discount=0.99), FITTED, "standard") for name in ("fqi", "nfq", "lspi")},
         "decision_transformer": Setting(SMALL | dict(scale=100.0, warmup=1000), OURS, "standard"),
         "trajectory_transformer": Setting(PLANS, OURS, "none"),
@@ -100,6 +112,19 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "fql": Setting(MIDDLE | dict(normalise_q=True, alpha=1.0), OURS, "standard", "standard"),
         **{name: Setting(MIDDLE | WORLD, OURS, "standard", "standard") for name in ("mbpo", "mopo", "morel")},
         "combo": Setting(MIDDLE | WORLD | dict(actor_lr=3e-4, actions_sampled=4), OURS, "standard", "standard"),
+        **{name: Setting(MIDDLE, OURS, "standard", "standard") for name in ("percentile_bc", "emrl", "awr", "crr", "mpo")},
+        "rwr": Setting(MIDDLE | dict(beta=0.1), OURS, "standard", "standard"),
+        "marwil": Setting(MIDDLE | dict(batch_size=256), OURS, "standard", "standard"),
+        "vae_bc": Setting(dict(hidden=(128, 128)), OURS, "standard"),
+        "reverse_kl": Setting(MIDDLE | dict(model_hidden=(128, 128), model_steps=5000), OURS, "standard"),
+        "ccil": Setting(dict(hidden=(128, 128), batch_size=256, model_hidden=(128, 128), model_steps=5000), OURS, "standard"),
+        "brac": Setting(dict(hidden=(128, 128), behaviour_steps=5000, warmup=1000), OURS, "standard", "standard"),
+        "one_step": Setting(MIDDLE | dict(batch_size=256, behaviour_steps=5000, value_steps=20_000), OURS, "standard", "standard"),
+        "emaq": Setting(MIDDLE | dict(behaviour_hidden=(128, 128), behaviour_steps=5000), OURS, "standard", "standard"),
+        "algae_dice": Setting(dict(hidden=(128, 128)), OURS, "standard", "standard"),
+        "plas": Setting(CODED | dict(behaviour_lr=1e-3, actor_lr=3e-4, batch_size=256), OURS, "standard", "standard"),
+        "spot": Setting(CODED, OURS, "standard", "standard"),
+        **{name: Setting(MIDDLE, OURS, "standard", "standard") for name in ("is_policy_gradient", "dr_policy_gradient")},
         "decision_transformer": Setting(SMALL | dict(warmup=1000), OURS, "standard"),
         "trajectory_transformer": Setting(PLANS, OURS, "none"),
     },
@@ -291,7 +316,22 @@ SETTINGS: dict[str, dict[str, Setting]] = {
             for name, fields in icu_sepsis.SETTINGS.items()
         },
         "awac": Setting(icu_sepsis.COMMON | dict(discount=1.0, beta=300.0), "ours: as IQL there", "none"),
-        "rem": Setting(icu_sepsis.COMMON | dict(discount=1.0), "ours: as DQN there", "none"),
+        **{
+            name: Setting(icu_sepsis.COMMON | dict(discount=1.0), "ours: as DQN there", "none")
+            for name in ("rem", "qr_dqn", "discrete_sac")
+        },
+        "percentile_bc": Setting(icu_sepsis.COMMON | dict(share=0.8), "ours: a return is 0 or 1, and four in five survive", "none"),
+        **{name: Setting(icu_sepsis.COMMON | dict(discount=1.0), "ours: as IQL there", "none") for name in ("emrl", "rwr", "awr", "mpo")},
+        "marwil": Setting(icu_sepsis.COMMON | dict(discount=1.0, batch_size=256), "ours: as IQL there", "none"),
+        "crr": Setting(icu_sepsis.COMMON | dict(discount=1.0, beta=300.0), "ours: as IQL there", "none"),
+        "kl_control": Setting(BEHAVED | dict(alpha=1 / 300), "ours: as IQL there, whose 1/β its α is", "none"),
+        "one_step": Setting(BEHAVED | dict(alpha=1 / 300, value_steps=8000), "ours: as IQL there, whose 1/β its α is", "none"),
+        "emaq": Setting(BEHAVED | dict(behaviour_hidden=(64, 64)), "ours: as IQL there", "none"),
+        "algae_dice": Setting(icu_sepsis.COMMON | dict(discount=0.99), "ours: as IQL there; it needs a discount below 1", "none"),
+        **{
+            name: Setting(icu_sepsis.COMMON | dict(discount=1.0), "ours: as IQL there", "none")
+            for name in ("is_policy_gradient", "dr_policy_gradient")
+        },
         **{
             name: Setting(dict(discount=1.0), "ours: the defaults of its class and no discount, as in the others there", "none")
             for name in ("fqi", "nfq", "lspi", "spibb")
