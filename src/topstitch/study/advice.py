@@ -434,7 +434,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate("discrete_bcq", lambda f, w: True, nothing, lambda f: {"threshold": [0.1, 0.3, 0.5]},
               "takes the best of what practice does at least three tenths as often as its favourite", "Fujimoto et al. 2019, https://arxiv.org/abs/1910.01708; on ICU-Sepsis docs/quickstart.md"),
     Candidate("iql", lambda f, w: True, lambda f: {} if f.random > 0.3 else {"expectile": 0.5}, sharp,
-              "imitates what went well by how well, and never asks about what was not done; beta is 3 over the spread of advantages here, as in its paper", "Kostrikov et al. 2022, https://arxiv.org/abs/2110.06169; one step (expectile 0.5) where practice varies little: " + ONE_STEP),
+              "imitates what went well by how well, and never asks about what was not done; beta is 3 over the spread of advantages here, as published values are for rewards of another size", "Kostrikov et al. 2022, https://arxiv.org/abs/2110.06169; one step (expectile 0.5) where practice varies little: " + ONE_STEP),
     Candidate("discrete_cql", lambda f, w: f.random > 0.3 and not f.one_step, lambda f: {"alpha": rounded(f.spread / f.horizon)} if f.spread > 0 else {},
               lambda f: {"alpha": around(f.spread / f.horizon)} if f.spread > 0 else {},
               "doubts what is rarely done; alpha, a bonus that each step of an episode can collect, is the spread of returns over the steps", "Kumar et al. 2020, https://arxiv.org/abs/2006.04779; docs/quickstart.md"),
