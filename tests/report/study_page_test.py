@@ -1,5 +1,6 @@
 """The page of a study: every outcome renders, whole in itself, from whatever names and gaps the study has."""
 
+import functools
 import json
 import re
 from html.parser import HTMLParser
@@ -8,7 +9,7 @@ import pytest
 from report import studies
 
 from topstitch.disk import BadFile
-from topstitch.report.study_page import LINKS, VERSION, is_study, read_study, study_page
+from topstitch.report.study_page import LINKS, PARTS, VERSION, is_study, read_study, stored_page, study_page
 from topstitch.study import schema
 
 HOSTILE = '\u202e<script>alert("1")</script>\x00\ud800{{ 7*7 }}&amp;' + "x" * 500
@@ -105,7 +106,7 @@ def test_names_of_strangers_do_nothing(code):
     assert "x" * 100 not in said
 
 
-PARTS = (
+SOME = (
     "data.lengths", "data.returns", "data.splits", "data.notes", "coverage.support", "coverage.by_step", "coverage.chosen", "practice.calibration",
     "practice.score", "practice.top", "practice.unseen", "practice.kind", "policies.groups", "policies.safe", "estimates.others", "estimates.why",
     "choice.rows", "choice.how", "choice.need", "changes.actions", "changes.groups", "changes.states", "changes.tree", "changes.same",
@@ -116,7 +117,7 @@ PARTS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("path", PARTS)
+@pytest.mark.parametrize("path", SOME)
 def test_any_part_may_be_missing(path):
     sound(study_page(studies.without(studies.study("control", simulated=True), path)))
 
@@ -198,7 +199,11 @@ def test_a_study_is_read_from_its_folder_or_its_file(tmp_path):
         ("[]", "does not hold the results of a study"),
         ("{", "does not hold the results of a study"),
         ("[" * 100_000, "does not hold the results of a study"),
-        (json.dumps(studies.study("control") | {"schema": 99}), "has layout 99"),
+        (
+            json.dumps(studies.study("control") | {"schema": 99}),
+            "has the layout 99, and layout 1 is expected. It was made by topstitch 0.0, and this is",
+        ),
+        ("{}", "has the layout None.*does not say what made it"),
         (json.dumps(studies.study("control") | {"chain": []}), "is damaged"),
         (json.dumps(studies.study("control") | {"verdict": {"word": "yes"}}), "is damaged"),
     ],
@@ -208,3 +213,25 @@ def test_what_is_no_study_is_said(tmp_path, content, said):
         (tmp_path / "study.json").write_text(content)
     with pytest.raises(BadFile, match=said):
         read_study(tmp_path / "study.json")
+
+
+@pytest.mark.parametrize("way", [*((part,) for part in PARTS if part != "schema"), ("verdict", "rule"), ("data", "returns", "mean")])
+def test_a_study_that_lacks_what_its_layout_has_is_said_to(tmp_path, way):
+    """Not null, which says that a part was not reached: not there."""
+    made, path = studies.study("control"), tmp_path / "study.json"
+    *above, last = way
+    del functools.reduce(dict.__getitem__, above, made)[last]
+    path.write_text(json.dumps(made))
+    with pytest.raises(BadFile, match=f"{last}.*run the study again"):
+        stored_page(path)
+
+
+def test_accepted_cautions_are_named_and_limit_nothing():
+    made = studies.study("shown", caution=True)
+    late = made["checks"]["findings"][0]
+    _, before = sound(study_page(made))
+    assert "Accepted" not in before and "One of the findings allows no more than a trial" in before
+    late["accepted"], made["checks"]["accepted"] = True, {"codes": ["late"], "by": "Dr. Vane"}
+    _, said = sound(study_page(made))
+    assert "Accepted for this study by Dr. Vane: Rewards come only at the end (late)." in said
+    assert "of the findings allow" not in said and "(caps the verdict)" not in said

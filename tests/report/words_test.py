@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report import studies
 
-from topstitch.report import words
+from topstitch.report import log_words, policy_words, words
 from topstitch.report.kit import Scale
-from topstitch.report.words import Ends, Row, Terms, ends
+from topstitch.report.policy_words import Row
+from topstitch.report.words import Ends, Terms, ends
 from topstitch.study import schema
 from topstitch.study import verdict as rule
 
@@ -112,7 +113,7 @@ def test_the_control_is_never_said_to_gain_more_than_the_policy(gain, control):
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_a_tree_that_says_no_more_than_a_constant_explains_nothing(fidelity, constant):
-    title, text = words.tree_title(fidelity, constant), words.tree_text(fidelity, constant)
+    title, text = policy_words.tree_title(fidelity, constant), policy_words.tree_text(fidelity, constant)
     if fidelity <= constant + 0.02:
         assert title == "No short rule describes it"
     assert ("explains nothing" in text) == (title == "No short rule describes it")
@@ -121,7 +122,7 @@ def test_a_tree_that_says_no_more_than_a_constant_explains_nothing(fidelity, con
 @given(st.lists(st.tuples(interval(0.5, 1.0), st.floats(1, 1000), interval()), min_size=1, max_size=6))
 def test_the_title_of_the_estimates_counts_right(found):
     rows = [Row("x", value.value, effective, net) for value, effective, net in found]
-    said = words.forest_title(rows, TERMS)
+    said = policy_words.forest_title(rows, TERMS)
     best = max(rows, key=lambda row: row.value)
     assert ("rest" in said or "behind it" in said) == (best.effective < words.FEW)
     if "better than a copy of practice, by" in said:
@@ -133,7 +134,7 @@ def test_the_title_of_the_estimates_counts_right(found):
 
 @given(st.lists(interval(0.5, 1.0), min_size=2, max_size=6), st.one_of(st.none(), st.floats(0.5, 1.0)))
 def test_the_title_of_the_estimators_counts_right(found, exact):
-    said = words.others_title(found, exact, TERMS)
+    said = policy_words.others_title(found, exact, TERMS)
     if exact is None:
         assert ("do not all meet" in said) == (max(e.low for e in found) > min(e.high for e in found))
         return
@@ -144,7 +145,7 @@ def test_the_title_of_the_estimators_counts_right(found, exact):
 
 @given(st.lists(st.floats(0, 0.2), min_size=7, max_size=7), st.lists(st.floats(0, 0.2), min_size=7, max_size=7))
 def test_a_policy_that_does_what_was_never_seen_is_not_said_to_do_what_practice_does(practice, policy):
-    said, more = words.support_title(practice, policy), sum(policy[:2]) - sum(practice[:2])
+    said, more = log_words.support_title(practice, policy), sum(policy[:2]) - sum(practice[:2])
     if more > 0.1:
         assert "hardly ever seen" in said
     if abs(more) <= 0.03:
@@ -161,7 +162,7 @@ def test_a_policy_that_does_what_was_never_seen_is_not_said_to_do_what_practice_
     ],
 )
 def test_the_title_of_the_calibration_looks_at_the_rarest(pairs, said):
-    assert words.calibration_title(pairs) == said
+    assert log_words.calibration_title(pairs) == said
 
 
 @pytest.mark.parametrize(
@@ -175,16 +176,16 @@ def test_the_title_of_the_calibration_looks_at_the_rarest(pairs, said):
     ],
 )
 def test_the_title_of_the_curves_says_what_they_do(belief, seen, said):
-    assert words.curves_title([(belief, seen)], exact=False) == said
+    assert policy_words.curves_title([(belief, seen)], exact=False) == said
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_findings_are_counted(n):
-    assert words.checks_title({"critical": 0, "caution": 0, "warning": n}, False) == (
+    assert log_words.checks_title({"critical": 0, "caution": 0, "warning": n}, False) == (
         "Nothing was found that limits the study", "Nothing stops the study; one finding limits it", None, "Nothing stops the study; three findings limit it",
     )[n]  # fmt: skip
-    assert ("stop" in words.checks_title({"critical": n}, True)) == (n > 0) or n == 0
-    assert "0 critical" in words.checks_lead({"caution": n}, False)
+    assert ("stop" in log_words.checks_title({"critical": n}, True)) == (n > 0) or n == 0
+    assert "0 critical" in log_words.checks_lead({"caution": n}, False)
 
 
 @pytest.mark.parametrize("link", words.LINKS)
@@ -199,18 +200,18 @@ def test_every_weak_link_is_named_where_it_caps_or_ends_the_study(link):
 
 @pytest.mark.parametrize(("worth", "said"), [(30.0, "too little"), (150.0, "something"), (900.0, "a good deal"), (None, "not known")])
 def test_coverage_says_how_much_the_log_can_say(worth, said):
-    assert said in words.coverage_lead({"episodes": 1185, "effective": worth}, {"support": None}, TERMS)
+    assert said in log_words.coverage_lead({"episodes": 1185, "effective": worth}, {"support": None}, TERMS)
 
 
 @given(interval(), st.one_of(st.none(), st.floats(0.001, 0.3)))
 def test_the_lead_of_the_estimates_doubts_what_the_control_makes_doubtful(control, margin):
-    said = words.estimates_lead(control, margin, 1185, TERMS)
+    said = policy_words.estimates_lead(control, margin, 1185, TERMS)
     assert ("It comes out there" in said) == control.zero
     assert ("same doubt" in said) == (not control.zero and not (margin and abs(control.value) <= margin / 2))
 
 
 def test_a_control_that_is_followed_in_part_says_in_how_many_decisions():
-    said = lambda share: words.estimates_lead(Ends(0.0, -0.01, 0.01), 0.02, 1185, TERMS, share)
+    said = lambda share: policy_words.estimates_lead(Ends(0.0, -0.01, 0.01), 0.02, 1185, TERMS, share)
     assert "followed in 25\u00a0% of the decisions" in said(0.25)
     assert "followed" not in said(1.0) + said(None)
 
@@ -255,17 +256,18 @@ def test_nouns_of_strangers_stay_short_and_plain(noun, code):
 
 @pytest.mark.parametrize("same", [0.97, 0.8, 0.5, 0.1])
 def test_how_much_changes_has_a_word_for_each_size(same):
-    told = {s: words.changes_lead(s, TERMS).split()[0] for s in (0.97, 0.8, 0.5, 0.1)}
+    told = {s: policy_words.changes_lead(s, TERMS).split()[0] for s in (0.97, 0.8, 0.5, 0.1)}
     assert len(set(told.values())) == 4
-    assert f"{100 - 100 * same:.0f}" in words.changes_lead(same, TERMS)
+    assert f"{100 - 100 * same:.0f}" in policy_words.changes_lead(same, TERMS)
 
 
 def test_the_largest_shift_is_named():
     actions = [{"name": "a", "practice": 0.5, "policy": 0.3}, {"name": "b", "practice": 0.5, "policy": 0.7001}]
-    assert words.shift_title(actions) == "The largest shift: b, +20.0\u00a0points"
-    assert words.shift_title([{"name": "a", "practice": 0.5, "policy": 0.501}]) == "Overall, each action keeps its share"
-    assert words.mean_title("dose", -1.25) == "The largest shift: dose, −1.2\u00a0standard deviations"
+    assert policy_words.shift_title(actions) == "The largest shift: b, +20.0\u00a0points"
+    assert policy_words.shift_title([{"name": "a", "practice": 0.5, "policy": 0.501}]) == "Overall, each action keeps its share"
+    assert policy_words.mean_title("dose", -1.25) == "The largest shift: dose, −1.2\u00a0standard deviations"
     assert (
-        words.where_title([[1.0, -4.0], [0.5, 0.0]], ["a", "b"], ["young", "old"], False) == "The largest change: a, −4.0\u00a0points (old)"
+        policy_words.where_title([[1.0, -4.0], [0.5, 0.0]], ["a", "b"], ["young", "old"], False)
+        == "The largest change: a, −4.0\u00a0points (old)"
     )
-    assert words.where_title([[4.0, 4.1]], ["a"], ["young", "old"], False) == "The change is much the same in every group"
+    assert policy_words.where_title([[4.0, 4.1]], ["a"], ["young", "old"], False) == "The change is much the same in every group"

@@ -32,13 +32,13 @@ def main(argv: list[str]) -> int:
         raise Wrong("Name the folder of a study, or folders of runs: topstitch report study -o page.html")
     from ..report.kit import write_page
     from ..report.runs_page import read_folder, runs_page
-    from ..report.study_page import is_study, read_study, study_page
+    from ..report.study_page import is_study, stored_page
 
     places = [Path(place) for place in options.places]
     studies = [place for place in places if is_study(place)]
     if studies and len(places) > 1:
         raise Wrong(f"{studies[0]} is a study, which has a page of its own: name it alone.")
-    html = study_page(read_study(studies[0])) if studies else runs_page([read_folder(place) for place in places])
+    html = stored_page(studies[0]) if studies else runs_page([read_folder(place) for place in places])
     home = places[0] if places[0].is_dir() else places[0].parent
     out = Path(options.out) if options.out else (home if len(places) == 1 else Path()) / "report.html"
     write_page(out, html)

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from . import charts, words
+from . import charts, log_words
 from .conclusions import Nouns
 from .data_page import view
 from .kit import UNKNOWN, Number, called, capitalised, count, known, named, num, pct, short, told
@@ -24,7 +24,7 @@ def data_part(study: Part, terms: Terms) -> dict:
     data, described = study["data"], study["data"].get("description")
     nouns = Nouns(terms.episode, terms.episodes, terms.step, terms.steps)
     return {
-        "lead": words.data_lead(data, study["unit"], terms, bool(described)), "truncated": data.get("truncated"),
+        "lead": log_words.data_lead(data, study["unit"], terms, bool(described)), "truncated": data.get("truncated"),
         "view": view(described, nouns) if described else None,
         "pictures": [] if described else [picture for picture in (lengths(data, terms), returns(data, terms)) if picture],
         "notes": [told(note) for note in data.get("notes") or ()],
@@ -44,7 +44,7 @@ def lengths(data: Part, terms: Terms) -> tuple[str, str, Markup] | None:
         xlabel=f"{terms.steps} in the {terms.episode}", mark=(middle, f"median {count(middle)}"),
     )  # fmt: skip
     return (
-        words.lengths_title(found, terms),
+        log_words.lengths_title(found, terms),
         f"Number of {terms.episodes} by length; middle half {count(low)} to {count(high)} {terms.steps}",
         drawn,
     )
@@ -60,17 +60,18 @@ def returns(data: Part, terms: Terms) -> tuple[str, str, Markup] | None:
         label=f"Histogram of returns: mean {scale.level(found['mean'])}, from {scale.level(found['low'])} to {scale.level(found['high'])}.",
         say=charts.compact(charts.ticks(edges[0], edges[-1], 4), scale.factor), mark=(found["mean"], f"mean {scale.bare(found['mean'])}"),
     )  # fmt: skip
-    return words.returns_title(found, terms), f"Number of {terms.episodes} by return", drawn
+    return log_words.returns_title(found, terms), f"Number of {terms.episodes} by return", drawn
 
 
 # checks ------------------------------------------------------------------------------------------------------------------------
 
 
 def checks_part(checks: Part) -> dict:
-    counts, stopped = checks.get("counts") or {}, bool(checks.get("stopped"))
+    counts, stopped, findings = dict(checks.get("counts") or {}), bool(checks.get("stopped")), checks.get("findings") or ()
+    counts["caution"] = counts.get("caution", 0) - sum(bool(found.get("accepted")) for found in findings)
     return {
-        "title": words.checks_title(counts, stopped), "lead": words.checks_lead(counts, stopped),
-        "findings": [finding(found) for found in checks.get("findings") or ()], "passed": [told(name) for name in checks.get("passed") or ()],
+        "title": log_words.checks_title(counts, stopped), "lead": log_words.checks_lead(counts, stopped),
+        "findings": [finding(found) for found in findings], "passed": [told(name) for name in checks.get("passed") or ()],
     }  # fmt: skip
 
 
@@ -86,11 +87,11 @@ def finding(found: Part) -> tuple[str, str, Markup, str, str]:
     n = found.get("count")
     rows = f"{count(n)} row{'' if n == 1 else 's'}" if n else ""
     return (
-        found["severity"],
+        "warning" if found.get("accepted") else found["severity"],
         called(found.get("title") or found["code"], 200),
         what,
         rows,
-        told(found["remedy"]) if found.get("remedy") else "",
+        ("Accepted for this study. " if found.get("accepted") else "") + (told(found["remedy"]) if found.get("remedy") else ""),
     )
 
 
@@ -101,8 +102,8 @@ def coverage_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
     coverage, verdict = study["coverage"], study["verdict"]
     by, support = coverage.get("by_step"), coverage.get("support")
     return {
-        "lead": words.coverage_lead(verdict, coverage, terms),
-        "weights": words.weights_text(coverage["chosen"], terms) if coverage.get("chosen") else "",
+        "lead": log_words.coverage_lead(verdict, coverage, terms),
+        "weights": log_words.weights_text(coverage["chosen"], terms) if coverage.get("chosen") else "",
         "support": support_part(support) if support else None, "steps": effective_part(by, verdict, terms, names) if by and by.get("ids") else None,
     }  # fmt: skip
 
@@ -116,7 +117,7 @@ def support_part(support: Part) -> dict:
         label = f"{name}: practice {pct(a, 0)} %" + (f", learned policy {pct(b, 0)} %" if b is not None else "")
         points = [(a, "d-prac")] + ([(b, "d-acc")] if b is not None else [])
         rows.append((name, charts.dots_row(points, within, grid=marks, label=label), pct(a, 0), pct(b, 0)))
-    title = words.support_title(practice, policy) if policy else "How often what practice does was seen"
+    title = log_words.support_title(practice, policy) if policy else "How often what practice does was seen"
     return {"rows": rows, "axis": charts.axis_row(marks, within, charts.say_ticks(marks, 100.0)), "title": title}
 
 
@@ -139,7 +140,7 @@ def effective_part(by: Part, verdict: Part, terms: Terms, names: Mapping[str, st
         return None
     longest, last = max(len(values) for _, values in lines), {id: next(x for x in reversed(values) if x) for id, values in lines}
     mine = chosen if chosen in last else lines[0][0]
-    title = words.effective_title(last[mine], longest, n, terms, chosen in last)
+    title = log_words.effective_title(last[mine], longest, n, terms, chosen in last)
     label = f"{title}. " + "; ".join(f"{names.get(id, called(id))} {count(last[id])}" for id, _ in lines) + "."
     if longest > 1:
         draw = lambda width, height, kind: effective_plot(lines, alive, n, chosen, terms, names, label, width, height, kind)
@@ -202,9 +203,9 @@ def practice_part(practice: Part, terms: Terms) -> dict:
     columns = [calibration.get(key) or () for key in ("predicted", "observed", "count")]
     pairs = [(p, o, n) for p, o, n in zip(*columns) if known(p) and known(o)]
     return {
-        "lead": words.practice_lead(practice, terms), "rows": [row for row in rows if row[1] != UNKNOWN],
+        "lead": log_words.practice_lead(practice, terms), "rows": [row for row in rows if row[1] != UNKNOWN],
         "drawn": calibration_plot(pairs) if pairs else None,
-        "title": words.calibration_title(pairs), "log": bool(pairs) and min(p for p, _, _ in pairs) < RARE,
+        "title": log_words.calibration_title(pairs), "log": bool(pairs) and min(p for p, _, _ in pairs) < RARE,
         "refused": told(practice["refused"]) if practice.get("refused") else None,
     }  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from . import charts, words
+from . import charts, policy_words, words
 from .kit import Number, called, capitalised, count, known, listed, named, num, pct, short, told
 from .words import FEW, Ends, Terms, ends
 
@@ -37,8 +37,8 @@ def policies_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
         for group, members in drawn[:MOST_MINIS]
     ]  # fmt: skip
     return {
-        "lead": words.policies_lead(list(runs.values()), policies.get("groups") or ()), "safe": safe_name(policies),
-        "minis": minis, "more": max(len(drawn) - MOST_MINIS, 0), "title": words.curves_title(medians, exact), "exact": exact,
+        "lead": policy_words.policies_lead(list(runs.values()), policies.get("groups") or ()), "safe": safe_name(policies),
+        "minis": minis, "more": max(len(drawn) - MOST_MINIS, 0), "title": policy_words.curves_title(medians, exact), "exact": exact,
         "level": scale.level(level) if level is not None else None, "seeds": any(len(members) > 1 for _, members in drawn),
         "believes": any(known(v) for line, _ in medians for v in line),
         "rows": [run_row(run, names, verdict.get("chosen"), terms) for run in runs.values()],
@@ -177,16 +177,16 @@ def estimates_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
         label=words.spoken(row.name, row.value, terms) + (f"; true value {scale.level(row.exact)}" if row.exact is not None else ""),
     )  # fmt: skip
     shown = rows[:MOST_ROWS] if len(rows) > MOST_ROWS + 2 else rows
-    learned = [words.Row(row.name, row.value and row.value.value, row.effective, row.net) for row in rows if row.role != "control"]
+    learned = [policy_words.Row(row.name, row.value and row.value.value, row.effective, row.net) for row in rows if row.role != "control"]
     return {
-        "lead": words.estimates_lead(ends(verdict.get("control")), verdict.get("margin"), n, terms, verdict.get("share")),
-        "title": words.forest_title(learned, terms),
+        "lead": policy_words.estimates_lead(ends(verdict.get("control")), verdict.get("margin"), n, terms, verdict.get("share")),
+        "title": policy_words.forest_title(learned, terms),
         "rows": [(row, drawn(row)) for row in (practice, *shown)], "rest": [(row, drawn(row)) for row in rows[len(shown) :]],
         "axis": charts.axis_row(marks, within, charts.compact(marks, scale.factor)), "truth": bool(truths),
         "dim": any(row.kind in ("dim", "acc thin") for row in shown),
         "refused": [(row.name, row.refused) for row in rows if row.refused],
         "why": capitalised(told(estimates["why"], 600)).rstrip(".") + "." if estimates.get("why") else "",
-        "estimator": words.estimator(estimates.get("estimator")), "others": others_part(estimates, verdict, terms),
+        "estimator": policy_words.estimator(estimates.get("estimator")), "others": others_part(estimates, verdict, terms),
     }  # fmt: skip
 
 
@@ -206,11 +206,11 @@ def judged(found: Part, run: Part, names: Mapping[str, str], chosen: str | None)
 def others_part(estimates: Part, verdict: Part, terms: Terms) -> dict | None:
     """The chosen policy by several estimators, the primary one first."""
     exact, first = (verdict.get("exact") or {}).get("value"), ends(verdict.get("value"))
-    others = [(words.estimator(one["name"]), one.get("what") or "", ends(one.get("value")), (one.get("value") or {}).get("refused"))
+    others = [(policy_words.estimator(one["name"]), one.get("what") or "", ends(one.get("value")), (one.get("value") or {}).get("refused"))
               for one in estimates.get("others") or ()]  # fmt: skip
     if not others:
         return None
-    rows = [(words.estimator(estimates.get("estimator")), "the primary estimate", first, None)] * bool(first) + others
+    rows = [(policy_words.estimator(estimates.get("estimator")), "the primary estimate", first, None)] * bool(first) + others
     found = [e for _, _, e, _ in rows if e]
     within = charts.fair(found, [exact] if exact is not None else [])
     marks, drawn = charts.ticks(*within, 4), []
@@ -225,7 +225,7 @@ def others_part(estimates: Part, verdict: Part, terms: Terms) -> dict | None:
     return {
         "rows": drawn,
         "axis": axis,
-        "title": words.others_title(found, exact, terms),
+        "title": policy_words.others_title(found, exact, terms),
         "exact": None if exact is None else terms.scale.bare(exact),
     }
 
@@ -240,7 +240,7 @@ def choice_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
     gain, margin = (verdict.get("exact") or {}).get("gain"), verdict.get("margin")
     text = lambda part, key: told(part[key]) if part.get(key) else ""
     return {
-        "lead": words.choice_lead(choice, kept, terms) if study["choice"] else "",
+        "lead": policy_words.choice_lead(choice, kept, terms) if study["choice"] else "",
         "how": text(choice, "how").rstrip("."), "correction": text(choice, "correction").rstrip("."),
         "figure": choice_figure(rows, chosen, terms, names) if rows else None, "more": max(len(rows) - MOST_ROWS, 0), "kept": bool(kept),
         "holm": [(names.get(row["id"], called(row["id"])), row.get("accepted"), scale.bare(row.get("low"), True), row.get("p"), text(row, "reason"))
@@ -271,7 +271,7 @@ def choice_figure(rows: Sequence[Part], chosen: str | None, terms: Terms, names:
         why = "" if row.get("eligible") else told(row.get("why") or "not eligible", 160)
         drawn.append((named(name, 40), why, picture, number, "me" if row["id"] == chosen else ""))
     axis = charts.axis_row(marks, within, charts.compact(marks, scale.factor, True))
-    return {"rows": drawn, "axis": axis, "title": words.choice_title(rows, chosen, names)}
+    return {"rows": drawn, "axis": axis, "title": policy_words.choice_title(rows, chosen, names)}
 
 
 # what changes ------------------------------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def changes_part(changes: Part, terms: Terms) -> dict:
         return {"refused": capitalised(told(changes["refused"]))}
     means, actions = changes.get("kind") == "means", changes.get("actions") or ()
     return {
-        "refused": None, "lead": words.changes_lead(changes.get("same"), terms), "means": means,
+        "refused": None, "lead": policy_words.changes_lead(changes.get("same"), terms), "means": means,
         "actions": (means_part if means else shares_part)(actions), "groups": groups_part(changes.get("groups") or (), actions, means),
         "states": [state_row(state) for state in changes.get("states") or ()], "tree": tree_part(changes["tree"]) if changes.get("tree") else None,
     }  # fmt: skip
@@ -302,7 +302,7 @@ def shares_part(actions: Sequence[Part]) -> dict | None:
         drawn = charts.dots_row([(a["practice"], "d-prac"), (a["policy"], "d-acc")], within, grid=marks, label=label)
         rows.append((named(a["name"], 24), drawn, pct(a["practice"], digits), pct(a["policy"], digits)))
     axis = charts.axis_row(marks, within, charts.say_ticks(marks, 100.0))
-    return {"rows": rows, "axis": axis, "title": words.shift_title(found), "of": len(found)}
+    return {"rows": rows, "axis": axis, "title": policy_words.shift_title(found), "of": len(found)}
 
 
 def means_part(actions: Sequence[Part]) -> dict | None:
@@ -320,7 +320,7 @@ def means_part(actions: Sequence[Part]) -> dict | None:
         drawn = charts.dots_row([(0.0, "d-prac"), (x, "d-acc")], within, grid=marks, label=label)
         rows.append((named(a["name"], 24), drawn, short(a["practice"]), short(a["policy"])))
     axis = charts.axis_row(marks, within, charts.say_ticks(marks, 1.0, True))
-    return {"rows": rows, "axis": axis, "title": words.mean_title(shown[0][0]["name"], shown[0][1]), "of": len(found)}
+    return {"rows": rows, "axis": axis, "title": policy_words.mean_title(shown[0][0]["name"], shown[0][1]), "of": len(found)}
 
 
 def groups_part(groups: Sequence[Part], actions: Sequence[Part], means: bool) -> dict | None:
@@ -339,7 +339,7 @@ def groups_part(groups: Sequence[Part], actions: Sequence[Part], means: bool) ->
         names, [group_name(g) for g in groups], shown, lambda v: num(v, 1, True), diverging=True, over=over if any(by for by, _ in over) else (),
         caption="Change of each action by groups of situations",
     )  # fmt: skip
-    return {"table": table, "title": words.where_title(shown, names, heads, means), "more": len(actions) - len(order)}
+    return {"table": table, "title": policy_words.where_title(shown, names, heads, means), "more": len(actions) - len(order)}
 
 
 def group_name(group: Part) -> str:
@@ -367,5 +367,5 @@ def tree_part(tree: Part) -> dict:
         "root": tree["root"], "classes": classes, "three": len(classes) == 3 and classes[1] == "as practice",
         "asks": called(tree["asks"], 200) if tree.get("asks") else "",
         "leaves": tree.get("leaves"), "folds": tree.get("folds"), "same": classes.index("as practice") if "as practice" in classes else 0,
-        "title": words.tree_title(tree.get("fidelity"), tree.get("constant")), "text": words.tree_text(tree.get("fidelity"), tree.get("constant")),
+        "title": policy_words.tree_title(tree.get("fidelity"), tree.get("constant")), "text": policy_words.tree_text(tree.get("fidelity"), tree.get("constant")),
     }  # fmt: skip

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jinja2 import UndefinedError
 from markupsafe import Markup
 
+from .. import __version__
 from ..disk import BadFile
 from . import charts, words
 from .kit import called, capitalised, count, known, page, pct, short, told
@@ -27,6 +29,8 @@ SEVERITY = {"ok": "ok", "note": "note", "warn": "warning", "caps": "caution", "c
 AFTER = (("changes", "What changes"), ("limits", "Limits"), ("reproduce", "Reproduce"))
 CARD = ("topstitch", "schema", "title", "question", "words", "unit", "simulated", "verdict", "chain", "estimates", "choice", "reproduce")
 "What the page keeps as JSON."
+PARTS = (*CARD, "data", "checks", "coverage", "practice", "policies", "changes", "limits")
+"What a study has; a part that was not reached is null."
 
 
 def is_study(path: str | os.PathLike) -> bool:
@@ -40,18 +44,34 @@ def read_study(path: str | os.PathLike) -> dict:
     if not path.is_file():
         raise BadFile(f"There is no {path}. Expected the folder of a study, as `topstitch run LOG --out FOLDER` makes it.")
     try:
-        study = json.loads(path.read_bytes())
-        layout = study["schema"]
-        sound = study["verdict"]["word"] in words.VERDICTS and [link["id"] for link in study["chain"]] == list(LINKS)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        study = {**json.loads(path.read_bytes())}
+    except (ValueError, TypeError, RecursionError) as error:
         raise BadFile(f"{path} does not hold the results of a study, or is damaged ({type(error).__name__}: {error}).") from None
-    if layout != VERSION:
-        raise BadFile(
-            f"{path} has layout {layout!r}, and this version reads {VERSION}: make the page with topstitch {study.get('topstitch')}."
-        )
+    if (layout := study.get("schema")) != VERSION:
+        raise unread(path, study, f"has the layout {layout!r}, and layout {VERSION} is expected")
+    if lacks := [part for part in PARTS if part not in study]:
+        raise unread(path, study, f"lacks {', '.join(lacks)}, which layout {VERSION} has")
+    try:
+        sound = study["verdict"]["word"] in words.VERDICTS and [link["id"] for link in study["chain"]] == list(LINKS)
+    except (KeyError, TypeError):
+        sound = False
     if not sound:
-        raise BadFile(f"{path} is damaged: its verdict or its chain of {len(LINKS)} links is not one of a study.")
+        raise BadFile(f"{path} is damaged: its verdict or its chain of {len(LINKS)} links is not one of a study. Run the study again.")
     return study
+
+
+def stored_page(path: str | os.PathLike) -> str:
+    """The page of a stored study. Raises `BadFile` where it is of another layout, in whatever part of it."""
+    study = read_study(path)
+    try:
+        return study_page(study)
+    except (KeyError, IndexError, TypeError, AttributeError, UndefinedError) as error:
+        raise unread(path, study, f"is not laid out as expected ({type(error).__name__}: {error})") from error
+
+
+def unread(path: str | os.PathLike, study: Mapping[str, Any], why: str) -> BadFile:
+    made = f"It was made by topstitch {called(study['topstitch'], 40)}" if study.get("topstitch") else "It does not say what made it"
+    return BadFile(f"{path} {why}. {made}, and this is {__version__}: make the page with the version that made it, or run the study again.")
 
 
 def study_page(study: Mapping[str, Any]) -> str:
@@ -110,7 +130,7 @@ def verdict_part(study: Mapping[str, Any], terms: Terms) -> dict:
         "before": before, "number": number, "after": rest, "title": words.verdict_title(gain, control, net, terms, verdict["word"]),
         "gains": gains_part(verdict, terms) if gain else None,
         "quantity": f"{quantity}; {terms.of_episodes(n)} the policy has never seen" if n else quantity,
-        "facts": words.facts(verdict, (study["changes"] or {}).get("same"), terms),
+        "facts": words.facts(verdict, (study["changes"] or {}).get("same"), terms), "accepted": words.accepted(study["checks"]),
     }  # fmt: skip
 
 
