@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"topstitch {argv[0]}: {printable(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, Wrong) else 1
     except KeyboardInterrupt:
-        done = {"train": "learned", "bench": "learned", "collect": "collected"}.get(argv[0])
+        done = {"train": "learned", "bench": "learned", "run": "learned", "collect": "collected"}.get(argv[0])
         more = f" What was {done} is kept: the same command{' with --resume' if argv[0] == 'train' else ''} goes on." if done else ""
         print(f"\ntopstitch {argv[0]}: interrupted.{more}", file=sys.stderr)
         return 130

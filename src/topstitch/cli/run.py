@@ -16,7 +16,8 @@ from .roles import Flat, Json, Roles, read_log, role
 ABOUT = """May a learned policy take the place of current practice? A study of a log, and one word: deploy, trial, do not, or cannot tell.
 
 Episodes are dealt out: by some policies are learned, by others one is chosen, by the rest it is judged, beside a copy of practice
-that must gain nothing. The same command goes on with a study that was stopped. Exit code 3: a critical finding ended it.
+that must gain nothing. The same command goes on with a study that was stopped. Exit code 0: it came to a word; 3: a critical
+finding ended it.
 
 examples:
   topstitch run icu -o study                                 a folder made by `topstitch data import`
@@ -49,6 +50,10 @@ class Options:
     "Shares of the episodes. Default: 0.5 0.2 0.3, of fewer than 2,000 episodes 0.4 0.2 0.4."
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
     "Of the deal."
+    accept: Annotated[str | None, role("CODE,…")] = None
+    "Cautions of the checks that you have looked at, by their codes: they hold the verdict at a trial no longer, and the page names them."
+    accepted_by: Annotated[str | None, role("NAME")] = None
+    "Who has looked at them."
     title: Annotated[str | None, role("TEXT")] = None
     "Of the page."
     words: Annotated[str | None, role("A,B,C,D,E")] = None
@@ -62,7 +67,10 @@ class Options:
 
 def main(argv: list[str]) -> int:
     options = parse(Options, argv, command="run", about=ABOUT)
+    if options.accepted_by is not None and options.accept is None:
+        raise Wrong(f"--accepted-by {options.accepted_by!r} accepts nothing. Say what: --accept CODE,…")
     start_jax()
+    from ..study.accepted import Accepted
     from ..study.panel import Asked, usual
     from ..study.plan import Plan
     from ..study.run import study
@@ -79,7 +87,8 @@ def main(argv: list[str]) -> int:
         except ValueError as error:
             raise Wrong(str(error)) from None
         panel = usual(log, seeds=options.seeds, updates=options.steps, discount=plan.discount, asked=asked)
-    told = study(log, options.out, plan=plan, panel=panel, seeds=options.seeds, updates=options.steps, progress=True,
+    accepted = Accepted(tuple(code.strip() for code in (options.accept or "").split(",") if code.strip()), options.accepted_by)
+    told = study(log, options.out, plan=plan, panel=panel, seeds=options.seeds, updates=options.steps, accepted=accepted, progress=True,
                  command=shlex.join(["topstitch", "run", *argv]))  # fmt: skip
     page = written(told, Path(options.out))
     print(json.dumps(told, indent=1)) if options.json else show(told, page)

@@ -19,6 +19,7 @@ from ..disk import plain, write_json
 from ..loop import Fault, Progress, unstack
 from ..ope.table import Refused
 from ..runs import Runs, train
+from .advice import safe
 from .evidence import Bench, weigh
 from .logger import acts_of
 
@@ -178,13 +179,6 @@ def group(
         swept = {label: {"beta": sharp / spread} for label, sharp in SHARPNESS.items()}
     swept = swept or {"": {}}
     return Group(name, tuple(kind(**fields | more) for more in swept.values()), seeds, tuple(swept), why, kind.paper.url)
-
-
-def safe(log: Episodes) -> str:
-    """The algorithm that departs least: with a guarantee for numbered states, among what practice does often for other single choices."""
-    if not isinstance(log.spec.action, Discrete):
-        return "iql"
-    return "spibb" if isinstance(log.spec.obs, Discrete) else "discrete_bcq"
 
 
 # training ----------------------------------------------------------------------------------------------------------------------

@@ -27,12 +27,13 @@ from ..ope.table import Refused
 from ..runs import fields_of
 from ..store import save_policy
 from . import saying, sections
-from .advice import advise
+from .accepted import Accepted
+from .advice import advise, safe
 from .changes import Features, changes
 from .describe import describe
 from .judging import CONTROL, Judged, choosing, judge, refused
 from .logger import Logger, chances, learn
-from .panel import Group, Made, Truth, advised, safe, trained, usual
+from .panel import Group, Made, Truth, advised, trained, usual
 from .plan import Plan, Unit, deal, kind_of, margin_of
 from .schema import VERSION
 from .verdict import Numbers, verdict
@@ -68,6 +69,7 @@ def study(
     updates: int | None = None,
     truth: Truth | None = None,
     features: Features | None = None,
+    accepted: Accepted = Accepted(),  # noqa: B008, a constant
     command: str = "",
     tell: Callable[[str], None] | None = None,
     progress: bool | None = None,
@@ -75,9 +77,10 @@ def study(
     """May a policy learned from `log` take the place of practice? Writes `out/study.json` and the chosen policy, and answers with the former.
 
     `panel`: what is trained, by default what the advice asks for, with `seeds` seeds and `updates` updates. `truth`: exact values, where a
-    simulator has them, to stand beside the estimates; nothing is decided by them. `features` describe numbered states. `command` is what a person
-    typed. `tell` is told what is being done; `progress` shows bars (by default on a terminal).
-    Raises `BadFile` if the folder holds another study, `BadData` for too few episodes.
+    simulator has them, to stand beside the estimates; nothing is decided by them. `features` describe numbered states. `accepted` are cautions that
+    somebody has looked at; a finished study is judged again where they are others than before. `command` is what a person typed. `tell` is told what is
+    being done; `progress` shows bars (by default on a terminal).
+    Raises `BadFile` if the folder holds another study, `BadData` for too few episodes, or if what is accepted is no caution that was found.
     """
     began, out, plan = time.monotonic(), Path(out), plan or Plan()
     tell = tell or (lambda text: print(text, file=sys.stderr, flush=True))
@@ -86,12 +89,16 @@ def study(
     started = {"topstitch": __version__, "data": log.fingerprint(), "source": log.source, "plan": dataclasses.asdict(plan), "seeds": seeds, "updates": updates,
                "panel": None if panel is None else [_group(group) for group in panel]}  # fmt: skip
     if (done := claim(out, started)) is not None:
-        tell(f"{out / 'study.json'} is finished: nothing is left to do.")
-        return done
+        if done.get("schema") == VERSION and done["checks"].get("accepted") == accepted.plain():
+            tell(f"{out / 'study.json'} is finished: nothing is left to do.")
+            return done
+        tell(
+            f"{out / 'study.json'} is finished, but with other findings accepted, or in another layout: judging again by what was learned."
+        )
     keep = lambda name, make: kept(out / "parts" / f"{name}.json", make)
     tell(f"Checking {len(log):,} {plan.words.episodes}, {log.steps:,} {plan.words.steps}")
     looked = check(log, splits={name: log.take(part) for name, part in parts.items() if len(part)})
-    counts, advice = looked.counts, None
+    counts, cautions, advice = looked.counts, accepted.left(looked), None
     if counts["critical"]:
         tell("A finding is critical: nothing is learned from this table.")
         stopped = Numbers(margin, critical=counts["critical"])
@@ -99,7 +106,7 @@ def study(
     else:
         advice = keep("advice", lambda: advise(log, findings=looked).plain())
         panel = panel or usual(log, seeds=seeds, updates=updates, discount=plan.discount, asked=advised(log, advice))
-        found = learned(log, parts, out, plan, panel, margin=margin, cautions=counts["caution"], truth=truth, tell=tell, progress=progress)
+        found = learned(log, parts, out, plan, panel, margin=margin, cautions=cautions, truth=truth, tell=tell, progress=progress)
     tell("Describing")
     description = keep("data", lambda: describe(log, seed=plan.seed, discount=plan.discount))
     unit, best, judged = Unit(kind_of(log, plan)), found.chosen, found.judged
@@ -107,7 +114,7 @@ def study(
     told: dict[str, Any] = heading(log, plan, unit, truth is not None) | {
         "verdict": saying.verdict(judged, unit, plan, margin_from, name, found.exact),
         "data": sections.data(log, parts, plan, description),
-        "checks": sections.checks(looked),
+        "checks": sections.checks(looked, accepted),
         "coverage": None, "practice": None, "policies": None, "estimates": None, "choice": None, "changes": None,
     }  # fmt: skip
     if found.logger is not None:
@@ -140,6 +147,8 @@ def study(
                 **({} if log.codec is None else {"codec": log.codec.plain()}),
             },
         )
+    if accepted.codes:
+        told["verdict"]["reasons"].append({"code": "accepted", "text": accepted.sentence(looked)})
     told["verdict"]["sentence"] = saying.sentence(told, unit, plan)
     told["chain"] = saying.chain(told, judged.numbers, judged.verdict, unit, plan)
     told["limits"] = saying.limits(told, plan)
@@ -186,27 +195,30 @@ def claim(out: Path, started: Mapping[str, Any]) -> dict | None:
             raise BadFile(f"{out} is not empty, and is not a study. Choose another folder.")
         write_json(path, started)
         return None
-    try:
-        then = dict(json.loads(path.read_text()))
-    except ValueError:
-        raise BadFile(f"{path} is damaged. Choose another folder, or remove it.") from None
+    then = stored(path, "choose another folder")
     changed = [key for key in now if then.get(key) != now[key]]
     if changed:
         key = changed[0]
         raise BadFile(f"{out} holds a study that was started otherwise: {key} was {json.dumps(then.get(key))}, and is {json.dumps(now[key])}. "
                       "Give the same settings and data, or choose another folder.")  # fmt: skip
-    if (out / "study.json").is_file():
-        return json.loads((out / "study.json").read_text())
-    return None
+    return stored(out / "study.json", "remove it, and it is made again") if (out / "study.json").is_file() else None
 
 
 def kept(path: Path, make: Callable[[], dict]) -> dict:
     """What a file holds, or what is made now and put there."""
     if path.is_file():
-        return json.loads(path.read_text())
+        return stored(path, "remove it, and it is made again")
     made = plain(make())
     write_json(path, made)
     return made
+
+
+def stored(path: Path, remedy: str) -> dict:
+    """The object in a file of the study. Raises `BadFile` where there is none."""
+    try:
+        return {**json.loads(path.read_text())}
+    except (ValueError, TypeError) as error:
+        raise BadFile(f"{path} is damaged ({error}): {remedy}.") from None
 
 
 def _group(group: Group) -> dict:

@@ -125,11 +125,12 @@ def chain(study: Mapping[str, Any], x: Numbers, found: Verdict, unit: Unit, plan
     words, name = plan.words, {link: link.capitalize() for link in LINKS}
     link = lambda which, state, number, detail: {"id": which, "name": name[which], "state": state, "number": number, "detail": detail}
     data, checks, choice = study["data"], study["checks"], study["choice"]
-    counts = checks["counts"]
+    counts, accepted = checks["counts"], sum(one["accepted"] for one in checks["findings"])
+    cautions = f"{counts['caution']} caution{'s' * (counts['caution'] != 1)}" + (f" ({accepted} accepted)" if accepted else "")
     told = [link("data", "warn" if data["truncated"] > data["episodes"] / 20 else "note" if data["truncated"] else "ok",
                  f"{data['episodes']:,} {words.episodes}", f"{data['steps']:,} {words.steps}" + (f", {data['truncated']:,} cut off" if data["truncated"] else "")),
-            link("checks", "critical" if counts["critical"] else "caps" if counts["caution"] else "warn" if counts["warning"] else "note" if counts["note"] else "ok",
-                 f"{counts['critical']} critical", ", ".join(f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("caution", "warning", "note")))]  # fmt: skip
+            link("checks", "critical" if counts["critical"] else "caps" if counts["caution"] > accepted else "warn" if counts["warning"] + accepted else "note" if counts["note"] else "ok",
+                 f"{counts['critical']} critical", ", ".join([cautions, *(f"{counts[kind]} {kind}{'s' * (counts[kind] != 1)}" for kind in ("warning", "note"))]))]  # fmt: skip
     coverage, practice, policies, estimates = (study[part] for part in ("coverage", "practice", "policies", "estimates"))
     judged = x.refused is None and not np.isnan(x.effective)
     caps = {"refused": "coverage", "thin": "coverage", "control": "estimates", "placebo": "practice"}.get(found.code)

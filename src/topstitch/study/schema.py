@@ -20,7 +20,8 @@ simulated            true where exact values are known: then `exact` stands besi
 verdict
     word             one of `WORDS`
     sentence         the verdict in one sentence with numbers, as the terminal says it
-    reasons          [{"code", "text"}]: what decided, most important first. Codes are those of `verdict.RULE` (`study/verdict.py`)
+    reasons          [{"code", "text"}]: what decided, most important first. Codes are those of `verdict.RULE` (`study/verdict.py`), those of
+                     `saying.LACKS`, and "accepted", whose text names cautions that somebody accepts
     rule             [{"code", "asks", "here", "holds", "decides", "word"}]: the written rule in its order: what each step asks, what it found
                      (a sentence with numbers), whether it holds (null: not reached), whether it decided, and the word that it gives
     level, margin    of the intervals; the smallest gain or loss that matters, in units of the value; `margin_from` says whence ("declared", or how)
@@ -51,10 +52,12 @@ data
     notes            what the reader did
 
 checks
-    findings         [{"severity", "code", "what", "rows", "columns", "remedy", "numbers"}], worst first; severity: critical, caution, warning, note
+    findings         [{"severity", "code", "title", "what", "count", "rows", "where", "columns", "remedy", "numbers", "accepted"}], worst first; severity:
+                     critical, caution, warning, note; `accepted`: whether somebody has looked at it, so that it does not hold the verdict at a trial
     passed           names of checks that found nothing
     counts           {"critical", "caution", "warning", "note"}
     stopped          true where a critical finding ended the study
+    accepted         {"codes", "by"}: cautions that were accepted for this study, and who has looked at them, if that was said; null where none were
 
 coverage             can this log speak about the policies? By evaluation episodes
     support          {"levels": [0, 1, 2, 5, 10, 20, 50], "practice": [share], "policy": [share]}: the share of decisions whose action was logged

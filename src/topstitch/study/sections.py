@@ -13,6 +13,7 @@ from ..ope.doubly_robust import direct, doubly_robust
 from ..ope.improvement import Tested
 from ..ope.table import Refused
 from ..runs import fields_of
+from .accepted import Accepted
 from .evidence import Bench, Choice, Evidence, gain, gap, net, spread, value
 from .judging import CONTROL, Judged
 from .logger import Logger
@@ -80,12 +81,13 @@ def summary(x: np.ndarray) -> dict:
             "quantiles": np.quantile(x, QUANTILES).tolist(), "histogram": {"edges": edges.tolist(), "counts": counts.tolist()}}  # fmt: skip
 
 
-def checks(found: Findings) -> dict:
+def checks(found: Findings, accepted: Accepted) -> dict:
     return {
-        "findings": [one.plain() for one in found],
+        "findings": [one.plain() | {"accepted": one.code in accepted.codes} for one in found],
         "passed": [one.fine for one in found.passed],
         "counts": found.counts,
         "stopped": found.counts["critical"] > 0,
+        "accepted": accepted.plain(),
     }
 
 
