@@ -392,7 +392,7 @@ def test_a_film(tmp_path):
     with Image.open(tmp_path / "film.gif") as film:
         assert (film.n_frames, film.size) == (3, (6, 4))
     gymnasium.register("Silent-v0", lambda render_mode=None: World())
-    with pytest.raises(ValueError, match="'Silent-v0' does not render pictures"):
+    with pytest.raises(ValueError, match="'Silent-v0' could not be drawn, so there is no film"):
         evaluation.film(raw(Discrete, 2, 6), "Silent-v0", tmp_path / "none.gif")
 
 

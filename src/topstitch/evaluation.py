@@ -1,9 +1,12 @@
 """How policies do in Gymnasium environments, stepped on the host."""
 
 import contextlib
+import ctypes.util
 import dataclasses
 import functools as ft
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,7 +228,8 @@ def last_and_best(
 def film(policy: Policy, env: str, path: str | Path, *, seed: int = 0, greedy: bool = True, frames: int = 500) -> int:
     """One episode of a policy as a moving picture (GIF, at most `frames` frames). Returns how many there are.
 
-    An error where the environment does not render.
+    An error where the environment does not render. Where there is no screen, MuJoCo is asked to draw without one, by setting `MUJOCO_GL` if it
+    is not set: "osmesa" where that library is installed, else "egl".
     """
     import io
 
@@ -237,9 +241,14 @@ def film(policy: Policy, env: str, path: str | Path, *, seed: int = 0, greedy: b
     def keep(step: Step):
         if len(shown) < frames:
             try:
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("MUJOCO_GL", "osmesa" if ctypes.util.find_library("OSMesa") else "egl")
                 shown.append(Image.fromarray(np.asarray(world.render())))
-            except (NotImplementedError, AttributeError, TypeError):  # there is no picture, or it is none
-                raise ValueError(f"{env!r} does not render pictures, so there is nothing to film.") from None
+            except Exception as error:  # whatever a simulator's drawing may raise where there is no screen, no library, or no picture
+                raise ValueError(
+                    f"{env!r} could not be drawn, so there is no film ({type(error).__name__}: {error}). Where there is no screen, MuJoCo needs "
+                    "EGL or OSMesa (Debian: libegl-mesa0 or libosmesa6), and MUJOCO_GL=egl or MUJOCO_GL=osmesa."
+                ) from None
 
     with contextlib.closing(world):
         require_fit(policy, world)

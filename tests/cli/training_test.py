@@ -99,6 +99,17 @@ def test_normalisation_is_in_the_policy(train, here):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_what_came_of_fine_tuning_is_told(topstitch, train, here, monkeypatch):
+    from topstitch import online
+
+    assert train("td3bc", "doses.csv", "-o", "runs")[0] == 0
+    asked = {}
+    monkeypatch.setattr(online, "finetune", lambda *where, **how: asked.update(how) or load_runs(where[0]))
+    code, out, _ = topstitch("finetune", "runs", "--data", "doses.csv", *ROLES, "--env", "Pendulum-v1", "--steps", "20", "--set", "alpha=1")
+    assert code == 0 and asked["steps"] == 20 and asked["fields"] == {"alpha": 1} and asked["acting"].logged == 0.5
+    assert out.endswith("Policies, metrics and checkpoints are in runs-online.\n") and "critic/loss" in out
+
+
 def test_interrupted_from_the_keyboard(here):
     """Ctrl-C: a sentence, exit code 130, and all that was learned is kept."""
     command = [sys.executable, "-m", "topstitch", "train", "bc", "--data", "doses.csv", *ROLES, *SMALL, "--steps", "100000000"]

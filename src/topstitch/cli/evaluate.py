@@ -44,14 +44,13 @@ def main(argv: list[str]) -> None:
 
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Column, Table
 
     from ..evaluation import evaluate, film, last_and_best, read_lines
     from ..runs import load_runs
     from ..stats import d4rl_score, interquartile_mean, mean_interval, stratified_interval
     from ..store import load_policy
 
-    rows = []
+    rows, filmed = [], []
     for place in options.runs:
         found = load_runs(place) if Path(place).is_dir() else None
         policies = [run.policy for run in found] if found else [load_policy(place)]
@@ -74,15 +73,22 @@ def main(argv: list[str]) -> None:
         if Path(place).is_dir() and (points := read_lines(Path(place) / "evaluations.jsonl")):
             last, best = last_and_best(points)
             row |= {"during_training": {"last": last.tolist(), "best": best.tolist()}}
-        if options.video is not None:
-            for i, policy in enumerate(policies):
-                path = Path(options.video) / f"{Path(place).stem}-{i}.gif"
-                frames = film(policy, options.env, path, seed=options.seed, greedy=not options.stochastic)
-                print(f"{path}: {frames} frames", file=sys.stderr)
         rows.append(row)
+        filmed += [(policy, f"{Path(place).stem}-{i}.gif") for i, policy in enumerate(policies)]
     if options.json:
         print(json.dumps(rows, indent=1))
-        return
+    else:
+        show(rows)
+    for policy, name in filmed if options.video is not None else ():
+        path = Path(options.video) / name
+        frames = film(policy, options.env, path, seed=options.seed, greedy=not options.stochastic)
+        print(f"{path}: {frames} frames", file=sys.stderr)
+
+
+def show(rows: list[dict]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
     columns = [Column("runs", overflow="fold"), "return", "95 % over policies", "middle half", "by policy", "length"]
     extra = {"success": lambda row: f"{row['success']:.0%}", "normalised": lambda row: f"{row['normalised']:.1f}"}
     extra = {name: show for name, show in extra.items() if any(row.get(name) is not None for row in rows)}

@@ -78,7 +78,7 @@ def main(argv: list[str]) -> int:
         options.runs, log, options.env, steps=options.steps, acting=acting, fields=fields, out=out, resume=options.resume,
         every=options.every, checkpoint_seconds=options.checkpoint_seconds, listeners=[watch], progress=True,
     )  # fmt: skip
-    return told(done, out, options)
+    return told(done, out, json_wanted=options.json)
 
 
 def field(text: str) -> tuple[str, float | int | bool | str]:

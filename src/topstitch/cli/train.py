@@ -102,7 +102,7 @@ def main(argv: list[str]) -> int:
         settings, seen, seeds=options.seeds, out=out, every=options.every, checkpoint_seconds=options.checkpoint_seconds, progress=True,
         tensorboard=options.tensorboard, resume=options.resume, listeners=watch,
     )  # fmt: skip
-    return told(runs, out, options)
+    return told(runs, out, json_wanted=options.json, sweep=options.sweep)
 
 
 def between(options, steps: int) -> int:
@@ -132,15 +132,15 @@ def act(name: str, settings: list, options: Options) -> int:
         seeds=options.seeds, out=out, every=options.every, levels=options.levels, checkpoint_seconds=options.checkpoint_seconds,
         listeners=[watch], progress=True, resume=options.resume,
     )  # fmt: skip
-    return told(runs, out, options)
+    return told(runs, out, json_wanted=options.json, sweep=options.sweep)
 
 
-def told(runs, out: str, options: Options) -> int:
+def told(runs, out: str, *, json_wanted: bool, sweep: tuple[str, ...] = ()) -> int:
     """Prints what came of the runs; 3 if one was stopped early."""
-    swept = [part.split("=")[0].strip() for part in options.sweep]
-    rows = [{"run": i, "seed": run.seed, **{n.replace("-", "_"): getattr(run.algorithm, n.replace("-", "_")) for n in swept}, **run.metrics,
+    swept = [part.split("=")[0].strip().replace("-", "_") for part in sweep]
+    rows = [{"run": i, "seed": run.seed, **{name: getattr(run.algorithm, name) for name in swept}, **run.metrics,
              "stopped": None if run.fault is None else str(run.fault)} for i, run in enumerate(runs)]  # fmt: skip
-    if options.json:
+    if json_wanted:
         print(json.dumps({"out": out, "runs": rows}, indent=1))
     else:
         show(rows, out)
