@@ -19,6 +19,8 @@ MAY = {
     "loop": ["core", "data"],
     "algos": ["core", "ops", "nets", "data", "worlds"],
     "ope": ["core", "ops", "nets", "disk", "data", "worlds", "loop"],
+    "preferences": ["core", "nets", "data", "loop"],
+    "watching": ["core", "data", "loop", "algos"],
     "store": ["core", "disk", "loop"],
     "evaluation": ["core", "data", "disk", "loop"],
     "decisions": ["core", "data", "disk", "store"],
@@ -62,7 +64,7 @@ MAY = {
         "decisions",
     ]
     + ["supply", "ope", "study", "report"],
-    "__init__": ["algos", "data", "collection", "decisions", "evaluation", "online", "ope", "runs", "store"],
+    "__init__": ["algos", "data", "collection", "decisions", "evaluation", "online", "ope", "preferences", "runs", "store", "watching"],
     "__main__": ["cli"],
 }
 SOLVERS_OF_SIMULATORS = {

@@ -40,6 +40,9 @@ EXTRA = {
     "uds": dict(actions_sampled=2),
     "cds": dict(actions_sampled=2, pool=2),
     "sac_rnd": dict(embedding=4, novelty_steps=3),
+    "crl": dict(embedding=4),
+    "qrl": dict(embedding=16),
+    "hiql": dict(embedding=4, ahead=3),
 }
 
 

@@ -84,14 +84,21 @@ PUBLIC = {
     "COMBO": "algos.model_based.combo:COMBO",
     "DecisionTransformer": "algos.sequence.decision_transformer:DecisionTransformer",
     "TrajectoryTransformer": "algos.sequence.trajectory_transformer:TrajectoryTransformer",
+    "GCBC": "algos.goal.gcbc:GCBC",
+    "GCIQL": "algos.goal.gciql:GCIQL",
+    "GCIVL": "algos.goal.gcivl:GCIVL",
+    "CRL": "algos.goal.crl:CRL",
+    "QRL": "algos.goal.qrl:QRL",
+    "HIQL": "algos.goal.hiql:HIQL",
+    "Goals": "data.goals:Goals",
 }
 
-PARTS = ("ope",)  # modules that people call by name, as in topstitch.ope.estimate
+PARTS = ("ope", "preferences", "watching")  # modules that people call by name, as in topstitch.ope.estimate
 
 __all__ = ["__version__", *PUBLIC, *PARTS]
 
 if TYPE_CHECKING:
-    from . import ope
+    from . import ope, preferences, watching
     from .algos import ALGORITHMS
     from .algos.baseline.discrete_sac import DiscreteSAC
     from .algos.baseline.dqn import DQN
@@ -129,6 +136,12 @@ if TYPE_CHECKING:
     from .algos.ensemble.rem import REM
     from .algos.ensemble.sac_n import SACN
     from .algos.ensemble.sac_rnd import SACRND
+    from .algos.goal.crl import CRL
+    from .algos.goal.gcbc import GCBC
+    from .algos.goal.gciql import GCIQL
+    from .algos.goal.gcivl import GCIVL
+    from .algos.goal.hiql import HIQL
+    from .algos.goal.qrl import QRL
     from .algos.imitation.bc import BC
     from .algos.imitation.ccil import CCIL
     from .algos.imitation.dagger import DAgger
@@ -155,6 +168,7 @@ if TYPE_CHECKING:
     from .collection import collect
     from .data import BadData, Episodes
     from .data.formats.table import read_table
+    from .data.goals import Goals
     from .data.intake import import_table
     from .data.parts import Parts
     from .data.read import read

@@ -68,6 +68,24 @@ class Spec:
     action: Box | Discrete | MultiDiscrete
 
 
+# A goal is an observation. What is asked about an observation and a goal is asked about both together, a member of one space.
+
+
+def pair(space: Box | Discrete) -> Box | Discrete:
+    """The space of an observation together with a goal: vectors side by side, numbered states as a number for each pair."""
+    return Box(2 * space.size) if isinstance(space, Box) else Discrete(space.size**2)
+
+
+def joined(obs, goal, space: Box | Discrete):
+    """An observation and a goal of `space`, of any and equal leading axes, as a member of `pair(space)`."""
+    return jnp.concatenate([obs, goal], axis=-1) if isinstance(space, Box) else obs * space.size + goal
+
+
+def parted(both, space: Box | Discrete):
+    """(observation, goal): what `joined` joined."""
+    return jnp.split(both, 2, axis=-1) if isinstance(space, Box) else divmod(both, space.size)
+
+
 class Paper(NamedTuple):
     """The source of a method."""
 

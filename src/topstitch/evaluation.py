@@ -18,7 +18,7 @@ import numpy as np
 from .core import Box, Discrete, Image, Markov, MultiDiscrete, Policy, Spec
 from .data import Raw, RawMarkov
 from .data.episodes import picture
-from .data.view import drawn
+from .data.view import aims, drawn
 from .disk import write_bytes
 from .loop import Progress, line_up, stack, unstack
 
@@ -67,7 +67,8 @@ def evaluate(
     """Let every policy act for `episodes` whole episodes, all policies and environments in one compiled call a step.
 
     `env` is a Gymnasium id or a function that makes an environment. Episode i starts from the seed `seed + i` for every
-    policy. `greedy=False` samples actions. `lanes` environments run side by side per policy, each with its own share of the
+    policy. `greedy=False` samples actions. A policy that can be told goals acts towards `info["goal"]` of the environment's reset, where there is
+    one, else towards its own. `lanes` environments run side by side per policy, each with its own share of the
     episodes, fixed beforehand: short episodes are not counted more often. Policies must be of one program, as in `Runs`.
     """
     policies = [policies] if isinstance(policies, Policy) else list(policies)
@@ -99,11 +100,13 @@ def play(
     returns, lengths = np.zeros((len(policies), episodes)), np.zeros((len(policies), episodes), int)
     success = np.full((len(policies), episodes), -1)
     obs, masks, reward = np.empty(shape, object), np.empty(shape, object), np.zeros(shape, np.float32)
+    goals = np.empty(shape, object)
     current, fresh = np.tile(np.arange(lanes), (len(policies), 1)), np.ones(shape, bool)
 
     def start(p, lane):
         seen, info = worlds[p][lane].reset(seed=seed + int(current[p, lane]))
         obs[p, lane], masks[p, lane], reward[p, lane], fresh[p, lane] = seen, info.get("action_mask"), 0, True
+        goals[p, lane] = info.get("goal") if aims(policies[p]) else None
 
     for place in np.ndindex(shape):
         start(*place)
@@ -113,8 +116,9 @@ def play(
     while (current < episodes).any():
         now = np.array([[row_of(seen, o) for o in row] for row in obs])
         legal = None if masks[0, 0] is None else np.array(masks.tolist(), bool)
+        goal = None if goals[0, 0] is None else np.array([[row_of(seen, g) for g in row] for row in goals])
         told = jax.random.fold_in(key, t)
-        action, log_prob, carry = act(stacked, carry, fresh, now, reward, legal, told, greedy=greedy, logged=watch is not None)
+        action, log_prob, carry = act(stacked, carry, fresh, now, reward, legal, told, goal, greedy=greedy, logged=watch is not None)
         action, log_prob, t = np.asarray(action), np.asarray(log_prob), t + 1
         fresh[:] = False
         for p, lane in zip(*np.nonzero(current < episodes)):
@@ -153,10 +157,12 @@ def begin(policies, *, shape: tuple[int, int]):
 
 
 @ft.partial(jax.jit, static_argnames=("greedy", "logged"))
-def act(policies, carry, fresh, obs, reward, mask, key, *, greedy: bool, logged: bool = False):
-    """One action for every policy and lane, and its log-probability if `logged`; where `fresh`, from the memory of a new episode."""
+def act(policies, carry, fresh, obs, reward, mask, key, goal=None, *, greedy: bool, logged: bool = False):
+    """One action for every policy and lane, and its log-probability if `logged`; where `fresh`, from the memory of a new episode. With `goal`,
+    one for each, towards it."""
 
-    def one(policy, carry, fresh, obs, reward, mask, key):
+    def one(policy, carry, fresh, obs, reward, mask, key, goal):
+        policy = policy if goal is None else policy.towards(goal)
         carry = jax.tree.map(lambda new, old: jnp.where(fresh, new, old), policy.start(), carry)
         if logged and not greedy and isinstance(policy, Markov):
             return *drawn(policy(obs, mask), key), carry
@@ -164,8 +170,8 @@ def act(policies, carry, fresh, obs, reward, mask, key, *, greedy: bool, logged:
         certain = logged and isinstance(policy, Markov) and jnp.issubdtype(action.dtype, jnp.integer)
         return action, jnp.float32(0 if certain else jnp.nan), carry
 
-    lanes = jax.vmap(one, in_axes=(None, 0, 0, 0, 0, 0, 0))
-    return jax.vmap(lanes)(policies, carry, fresh, obs, reward, mask, jax.random.split(key, fresh.shape))
+    lanes = jax.vmap(one, in_axes=(None, 0, 0, 0, 0, 0, 0, 0))
+    return jax.vmap(lanes)(policies, carry, fresh, obs, reward, mask, jax.random.split(key, fresh.shape), goal)
 
 
 class Evaluations:
@@ -235,14 +241,14 @@ def film(policy: Policy, env: str, path: str | Path, *, seed: int = 0, greedy: b
 
     from PIL import Image
 
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        os.environ.setdefault("MUJOCO_GL", "osmesa" if ctypes.util.find_library("OSMesa") else "egl")
     world = gym_maker(env, render_mode="rgb_array")()
     shown: list = []
 
     def keep(step: Step):
         if len(shown) < frames:
             try:
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        os.environ.setdefault("MUJOCO_GL", "osmesa" if ctypes.util.find_library("OSMesa") else "egl")
                 shown.append(Image.fromarray(np.asarray(world.render())))
             except Exception as error:  # whatever a simulator's drawing may raise where there is no screen, no library, or no picture
                 raise ValueError(

@@ -62,6 +62,12 @@ ALGORITHMS = {
     "combo": "model_based.combo:COMBO",
     "decision_transformer": "sequence.decision_transformer:DecisionTransformer",
     "trajectory_transformer": "sequence.trajectory_transformer:TrajectoryTransformer",
+    "gcbc": "goal.gcbc:GCBC",
+    "gciql": "goal.gciql:GCIQL",
+    "gcivl": "goal.gcivl:GCIVL",
+    "crl": "goal.crl:CRL",
+    "qrl": "goal.qrl:QRL",
+    "hiql": "goal.hiql:HIQL",
 }
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,9 +14,10 @@ from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float
 
 from .. import nets, ops
-from ..core import Metrics, Spec, Stage, Trained, polyak, sometimes
+from ..core import Box, Metrics, Spec, Stage, Trained, polyak, sometimes
 from ..data import BadData, Episodes
 from ..data.device import Batch, Mixture, Ring
+from ..data.goals import Relabelled
 from ..data.trajectories import EDGE
 from ..worlds.imagined import imagine
 from ..worlds.terminations import ends
@@ -493,3 +494,76 @@ def likelihood(pi, rows):
     part = -0.5 * z(action) ** 2 - said.log_std - 0.5 * math.log(2 * math.pi)
     part = jnp.where(action >= 1 - EDGE, log_ndtr(-z(1.0)), part)
     return jnp.where(action <= -1 + EDGE, log_ndtr(z(-1.0)), part).sum(axis=-1)
+
+
+# goals ---------------------------------------------------------------------------------------------------------------------
+
+# Batches are of `Relabelled`: observations with goals, -1 a step until the goal is reached.
+
+VALUE = dict(activation="gelu", norm=True)
+"How nets of values of goals are made, after the code of Park et al. 2025."
+
+
+def start_goal_actor(spec: Spec, hidden, optimiser, *, key) -> Trained:
+    """As in the code of Park et al. 2025: choices are categorical, vectors normal with a standard deviation of 1, since only the mean is wanted."""
+    how = dict(bounds=(0.0, 0.0)) if isinstance(spec.action, Box) else {}
+    return Trained.start(nets.stochastic(spec, hidden, key=key, activation="gelu", **how), optimiser)
+
+
+def towards_goals(algorithm, data: Relabelled, *, key) -> tuple[Batch, Batch]:
+    """The same steps for values and for the actor, each with goals of its own mixture."""
+    return data.draw(algorithm.batch_size, algorithm.value_goals, algorithm.actor_goals, discount=algorithm.discount, key=key)
+
+
+def ascends(algorithm, actor: Trained) -> bool:
+    """Whether the actor climbs a value: choices have no slope, and are always imitated by weight."""
+    return algorithm.improvement == "ascent" and isinstance(actor.model, nets.BoxGaussian)
+
+
+def ascend(actor: Trained, batch: Batch, value: Callable, alpha, optimiser) -> tuple[Trained, Metrics]:
+    r"""One step of the actor on $-E[Q(s, \pi(s))] / E|Q| - \alpha E[\log \pi(a \mid s)]$ with Q(s, a) = `value(action)`, (n).
+
+    Called DDPG+BC by Park et al. 2025, section 5, https://arxiv.org/abs/2410.20092.
+    """
+
+    def loss(pi):
+        said = pi(batch.obs)
+        q, cloned = value(said.mode()), said.log_prob(batch.action).mean()
+        climbed = q.mean() / (jax.lax.stop_gradient(jnp.abs(q).mean()) + 1e-6)
+        return -climbed - alpha * cloned, {"actor/q": q.mean(), "actor/log_prob": cloned}
+
+    return actor.descend(loss, optimiser)
+
+
+class Reached(eqx.Module):
+    """Two values of states, and their slow copies."""
+
+    value: Trained
+    target: Any
+
+
+def reaching_step(state: Reached, batch: Batch, *, expectile, discount, target_rate, optimiser) -> tuple[Reached, Metrics]:
+    r"""Both V towards the upper expectile of $r + \gamma \bar V(s')$ over what was logged.
+
+    Each has the goal of its own slow copy; which errors count as upper is said by the lesser copy ahead and the mean of both here. Without
+    actions, luck counts as skill: where steps are random the value is too high. Park et al. 2023, https://arxiv.org/abs/2307.11949, and
+    their code.
+    """
+    rate, ahead = batch.discount(discount), state.target(batch.next_obs)
+    back = lambda value: ops.td_target(batch.reward, batch.terminal, value, rate)
+    upper = back(ahead.min(axis=0)) >= state.target(batch.obs).mean(axis=0)
+    goal, weight = jax.vmap(back)(ahead), jnp.where(upper, expectile, 1 - expectile)
+
+    def loss(value):
+        said = value(batch.obs)
+        loss = (weight[None] * (goal - said) ** 2).mean(axis=1).sum()
+        return loss, {"value/loss": loss, "value/v": said.mean()}
+
+    value, info = state.value.descend(loss, optimiser)
+    return Reached(value, polyak(state.target, value.model, target_rate)), info
+
+
+def nearer(value: Callable, batch: Batch):
+    r"""$V(s') - V(s)$, (n), by the mean of both values; where nothing follows, by what is known of that instead."""
+    v, ahead = value(batch.obs).mean(axis=0), value(batch.next_obs).mean(axis=0)
+    return jnp.where(batch.terminal > 0, batch.reward, ahead) - v

@@ -267,9 +267,9 @@ def device() -> str:
 
 
 def fitting(task: Task) -> list[str]:
-    """The algorithms that are defined for the task's kinds of action and observation."""
+    """The algorithms that are defined for the task's kinds of action and observation; not those for goals, which look at no reward."""
     fits = lambda kind: type(task.actions) in kind.actions and task.observations in kind.observations
-    return [name for name in algos.ALGORITHMS if fits(algos.find(name))]
+    return [name for name in algos.ALGORITHMS if fits(algos.find(name)) and algos.family(name) != "goal"]
 
 
 def attempt(task: Task, algorithm: str, asked: Asked, *, place: Place, out: str | Path, progress: bool | None = None) -> dict:

@@ -1,11 +1,13 @@
 """From raw units to the units that algorithms see, and back."""
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ..core import Markov, Policy, Spec, static
+from ..core import Box, Markov, Policy, Spec, static
 
 Numbers = Float[Array | np.ndarray, "*shape"]
 
@@ -95,6 +97,10 @@ class Raw(Policy):
         action, carry = self.inner.act(carry, obs, reward, mask=mask, key=key)
         return (action if self.view.action is None else self.view.action.undo(action)), carry
 
+    def towards(self, goal):
+        """As `aimed`."""
+        return aimed(self, goal)
+
 
 class RawMarkov(Markov):
     """A Markov policy behind a view."""
@@ -106,3 +112,25 @@ class RawMarkov(Markov):
     def __call__(self, obs, mask=None):
         said = self.inner(obs if self.view.obs is None else self.view.obs(obs), mask)
         return said if self.view.action is None else Rescaled(said, self.view.action)
+
+    def towards(self, goal):
+        """As `aimed`."""
+        return aimed(self, goal)
+
+
+def aims(policy: Policy) -> bool:
+    """Whether it is a policy for raw observations that can be told a goal."""
+    return isinstance(policy, (Raw, RawMarkov)) and hasattr(policy.inner, "towards")
+
+
+def aimed(policy: Raw | RawMarkov, goal):
+    """The same policy towards another goal, a raw observation. An error where the method that learned it knows no goals, or the goal does not fit."""
+    if not aims(policy):
+        raise TypeError(
+            f"{type(policy.inner).__name__} has no goal. `topstitch algorithms --family goal` lists the methods that learn to reach any."
+        )
+    space, goal = policy.spec.obs, jnp.asarray(goal)
+    if goal.shape != (wanted := (space.size,) if isinstance(space, Box) else ()):
+        raise ValueError(f"The goal has the shape {goal.shape}; expected {wanted}, that of one observation.")
+    seen = goal if policy.view.obs is None else policy.view.obs(goal)
+    return dataclasses.replace(policy, inner=policy.inner.towards(seen))

@@ -21,6 +21,7 @@ from .encoder import Convolution, Sight, ask, reader
 from .ensemble import Ensemble
 from .features import Features, LinearQ, OneHot, Polynomial, Radial, features
 from .generative import VAE, BestOf, BestOfDraws, Diffusion, Drawn, Flow, Generator, Noised, OneStep, Shift, Shifted, best, repeated
+from .goals import Contrast, DirectedValue, Direction, Quasimetric, lengthened
 from .heads import Heads
 from .mlp import MLP, LayerNorm, Linear, linears, vector
 from .planning import Planner, columns, likely
@@ -43,10 +44,13 @@ __all__ = [
     "Categorical",
     "Categories",
     "Choices",
+    "Contrast",
     "Convolution",
     "Delta",
     "Deterministic",
     "Diffusion",
+    "DirectedValue",
+    "Direction",
     "DiscreteQ",
     "Drawn",
     "Dynamics",
@@ -71,6 +75,7 @@ __all__ = [
     "OneStep",
     "Planner",
     "Polynomial",
+    "Quasimetric",
     "Radial",
     "ReturnReader",
     "Seen",
@@ -92,6 +97,7 @@ __all__ = [
     "critics",
     "features",
     "greedy",
+    "lengthened",
     "likely",
     "linears",
     "means",

@@ -2,9 +2,10 @@
 
 from . import icu_sepsis
 from .examples import Example, Stitching, Triad, baited_line, chain, deadly_triad, gridworld, lineworld, random_mdp
+from .mazes import arrivals, distances, maze
 from .tabular import MDP, Empirical, Optimum, Values, empirical, sample, table
 
 __all__ = [
-    "MDP", "Empirical", "Example", "Optimum", "Stitching", "Triad", "Values", "baited_line", "chain", "deadly_triad", "empirical",
-    "gridworld", "icu_sepsis", "lineworld", "random_mdp", "sample", "table",
+    "MDP", "Empirical", "Example", "Optimum", "Stitching", "Triad", "Values", "arrivals", "baited_line", "chain", "deadly_triad",
+    "distances", "empirical", "gridworld", "icu_sepsis", "lineworld", "maze", "random_mdp", "sample", "table",
 ]  # fmt: skip
