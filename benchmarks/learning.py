@@ -72,7 +72,7 @@ and 1.3, or 12 and 10 where observations are as they are. On halfcheetah-medium 
 settles at after 50,000; TD3+BC divides by it, and so listens too much to it until then. One seed that went on had 3 points after 20,000
 updates, 14 after 50,000 and 26 after 80,000; one with a tenth of the weight (α = 0.25) had 49 after 15,000, as imitation has."""
 
-NAIVE = ("dqn", "td3", "sac")
+NAIVE = ("dqn", "qr_dqn", "discrete_sac", "td3", "sac", "mbpo")
 CAUTIOUS_VALUES = ("cql", "discrete_cql")
 NARROW = ("icu-sepsis", "hopper-medium", "hopper-expert", "hopper-medium-expert", "halfcheetah-medium", "halfcheetah-expert",
           "halfcheetah-medium-expert", "door-human", "door-expert")  # fmt: skip
@@ -206,10 +206,12 @@ def naive(rows: Sequence[dict]) -> list[Finding]:
 
 def offline(rows: Sequence[dict]) -> list[Finding]:
     """Offline RL beats imitation on mixed logs, and does not lose to it on expert ones."""
+    from topstitch import algos
+
     found = []
     for row in rows:
         base, task = other(rows, row["task"], "bc"), plain(row["task"])
-        if row["algorithm"] in (*NAIVE, "bc") or base is None or task not in (*MIXED, *EXPERT):
+        if row["algorithm"] in NAIVE or algos.family(row["algorithm"]) == "imitation" or base is None or task not in (*MIXED, *EXPERT):
             continue
         apart = clear(row, base)
         how = "beats" if row["mean"] > base["mean"] and apart else "is above, within the intervals," if row["mean"] > base["mean"] else (
