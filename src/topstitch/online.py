@@ -138,9 +138,16 @@ def continued(config: dict, steps: int, fields: dict[str, Any] | None = None) ->
         known = {field.name for field in dataclasses.fields(algorithm)} - {"steps"}
         if unknown := set(fields or {}) - known:
             raise ValueError(f"{type(algorithm).__name__} has no hyperparameter {sorted(unknown)}. It has {', '.join(sorted(known))}.")
-        as_is = {name: tuple(value) if isinstance(value, list) else value for name, value in (fields or {}).items()}
-        runs.append((dataclasses.replace(algorithm, steps=algorithm.steps + steps, **as_is), run["seed"]))
+        given = {name: like(getattr(algorithm, name), value) for name, value in (fields or {}).items()}
+        runs.append((dataclasses.replace(algorithm, steps=algorithm.steps + steps, **given), run["seed"]))
     return runs
+
+
+def like(old, value):
+    """A value from JSON, of the kind of the one that it replaces: 1 for a float, a list for a tuple."""
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 class Start(NamedTuple):
