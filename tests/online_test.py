@@ -1,5 +1,6 @@
 """Learning by acting: the ring holds what was seen, in unit scale; what was seen is kept; a killed run goes on."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -185,16 +186,19 @@ def test_finetuning_with_other_settings(tmp_path, offline):
 
 
 def test_half_of_every_batch_from_the_log(offline):
+    """Of the log, whose steps take two units of time; a step that is lived takes one."""
     log, _ = offline
     seen = []
 
     class Spy(SAC):
         def update(self, state, batch, *, step, key):
-            seen.append(len(batch))
+            jax.debug.callback(lambda x: seen.append(sorted(x.tolist())), batch.duration)
             return super().update(state, batch, step=step, key=key)
 
-    runs = online.train_online(Spy(steps=20, **SMALL), "Pendulum-v1", log=log, acting=Acting(warmup=20, block=20), every=20)
-    assert set(seen) == {16} and runs[0].policy.view.obs is not None
+    timed = dataclasses.replace(log, duration=np.full(log.steps, 2, np.float32))
+    runs = online.train_online(Spy(steps=20, **SMALL), "Pendulum-v1", log=timed, acting=Acting(warmup=20, block=20), every=20)
+    jax.effects_barrier()
+    assert seen == [[1.0] * 8 + [2.0] * 8] * 20 and runs[0].policy.view.obs is not None
 
 
 def test_a_method_whose_states_are_made_from_a_log_can_go_on(tmp_path):

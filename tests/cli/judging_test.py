@@ -1,13 +1,16 @@
 """topstitch ope and topstitch select."""
 
+import contextlib
 import json
 
 import numpy as np
 import polars as pl
 import pytest
 
+from topstitch.bench import pictures
 from topstitch.data import Episodes
 from topstitch.data.formats.log import write_log
+from topstitch.data.read import read
 
 ROLES = ["--episode", "stay", "--time", "hour", "--obs", "obs_*", "--action", "dose", "--reward", "reward", "--terminal", "died"]
 QUICK = ["--steps", "20"]
@@ -33,10 +36,45 @@ def test_estimates_are_printed_drawn_and_kept(topstitch, judged, here):
     assert json.loads((here / "runs/estimates.json").read_text()) == found
     assert (here / "runs/estimates.png").read_bytes()[:4] == b"\x89PNG"
     rows = {(row["policy"], row["name"]): row for row in found["estimates"]}
-    assert len(rows) == 8 and all(row["refused"] is None for row in rows.values())
+    assert len(rows) == 8 and all((row["refused"] is None) == (name != "fqe") for (_, name), row in rows.items())
+    assert "have not settled" in rows["bc seed 0", "fqe"]["refused"]  # after twenty updates
     # a policy near a fair coin earns about half of 1 + 0.9 + 0.81
     assert all(abs(rows[policy, "wis"]["value"] - 1.36) < 0.4 for policy in ("bc seed 0", "bc seed 1"))
-    assert all(row["low"] <= row["value"] <= row["high"] for row in rows.values())
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows.values() if not row["refused"])
+
+
+def test_what_is_refused_has_no_place_on_the_axis(tmp_path, monkeypatch):
+    """Of the picture: strips and words, but no point; an interval that would squeeze the others ends in an arrow at the edge."""
+    said = lambda name, value, low, high, refused=None: dict(policy="iql", name=name, value=value, low=low, high=high, refused=refused)
+    rows = [said("fqe", 2.0, 1.8, 2.2), said("wis", None, None, None, "no"), said("wdr", 1.0, 0.9, 1.1), said("is", 1.5, -90.0, 3.0)]
+    seen, panels = [], pictures.panels
+
+    @contextlib.contextmanager
+    def watched(*how):
+        with panels(*how) as (figure, axes):
+            seen.append(axes)
+            yield figure, axes
+
+    monkeypatch.setattr(pictures, "panels", watched)
+    logged = dict(value=0.8, low=0.7, high=0.9)
+    pictures.forest(tmp_path / "a.png", dict(estimates=rows, logged=logged, confidence=0.95, discount=0.99))
+    places = [label.get_text() for label in seen[0].get_yticklabels()]
+    assert places == ["iql", "fqe", "wis", "wdr", "is"]
+    marks = {(places[int(line.get_ydata()[0])], line.get_marker()) for line in seen[0].lines if len(line.get_ydata()) == 1}
+    assert marks == {("fqe", "o"), ("wdr", "o"), ("is", "o"), ("is", "<")}
+    assert {text.get_text(): text.get_position()[0] > 1 for text in seen[0].texts}["refused"]
+    assert -3 < seen[0].get_xlim()[0] < 0
+
+
+def test_episodes_to_judge_by_are_none_to_learn_from(topstitch, judged, here):
+    split = ["data", "split", "known.csv", *ROLES, "--probability", "p", "--share", "0.25", "-o"]
+    code, out, _ = topstitch(*split, "learn.log.safetensors", "held.parquet", "--json")
+    found = json.loads(out)
+    assert code == 0 and [part["episodes"] for part in found] == [75, 25]
+    learn, held = read("learn.log.safetensors"), read("held.parquet", **found[1]["roles"])
+    assert {*learn.ids.tolist(), *held.ids.tolist()} == {*range(100)} and held.log_prob is not None
+    code, _, err = topstitch(*split, "again.log.safetensors", "held.parquet")
+    assert code == 1 and "is there already" in err and not (here / "again.log.safetensors").exists()
 
 
 def test_all_estimators_answer_or_say_why(topstitch, judged):
@@ -62,7 +100,7 @@ def test_what_cannot_be_meant(topstitch, judged):
 
 
 def test_selection_ranks(topstitch, judged, here):
-    code, out, _ = topstitch("select", *judged, "--by", "wdr", "--json", "-o", "ranks.json")
+    code, out, _ = topstitch("select", *judged[:-1], "80", "--by", "wdr", "--json", "-o", "ranks.json")
     found = json.loads(out)
     assert code == 0 and json.loads((here / "ranks.json").read_text()) == found
     scores = [row["wdr"] for row in found["policies"]]

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,24 +94,52 @@ def lines(axes, step: list[int], rows: list[list], colour: str, label: str) -> N
 
 
 def forest(path: str | Path, found: dict) -> None:
-    """Estimates of policies with their intervals, one a line, and the logger's mean return as a band: `ope.Estimates.plain()`.
+    """Estimates and their intervals, one a line under the name of their policy and in numbers beside it: `ope.Estimates.plain()`.
 
-    What was refused has a line without a point, and says so.
+    The band and the dashed line are what the logger itself earned. What was refused is a strip without a point, and says so outside of the axis,
+    where no place means a number. An interval that would squeeze all others ends in an arrow.
     """
     rows, logged = found["estimates"], found["logged"]
-    with panels(path, (1.0,), (8.0, 1.2 + 0.3 * len(rows))) as (_, axes):
+    lines = [line for policy, group in itertools.groupby(rows, lambda row: row["policy"]) for line in (policy, *group)]
+    told = [row for row in rows if not row["refused"]]
+    low, high = around([(row["value"], row["low"], row["high"]) for row in told], (logged["value"], logged["low"], logged["high"]))
+    with panels(path, (1.0,), (8.5, 1.3 + 0.27 * len(lines))) as (_, axes):
         if logged["low"] is not None:
             axes.axvspan(logged["low"], logged["high"], color=GREY, alpha=0.25, lw=0)
         axes.axvline(logged["value"], color=INK, lw=1, ls="--")
-        for y, row in enumerate(rows):
-            if row["refused"]:
-                axes.annotate(
-                    "refused", (logged["value"], y), xytext=(6, 0), textcoords="offset points", color=WARM, va="center", fontsize=9
-                )
+        for y, row in enumerate(lines):
+            beside = dict(x=1.02, y=y, transform=axes.get_yaxis_transform(), va="center")
+            if isinstance(row, str):
                 continue
+            if row["refused"]:
+                axes.axhspan(y - 0.4, y + 0.4, color=GREY, alpha=0.12, lw=0)
+                axes.text(s="refused", style="italic", color=WARM, **beside)
+                continue
+            said = f"{row['value']:.4g}"
             if None not in (row["low"], row["high"]):
-                axes.plot([row["low"], row["high"]], [y, y], color=ACCENT, lw=2.5, solid_capstyle="round")
+                said += f"  [{row['low']:.4g}, {row['high']:.4g}]"
+                axes.plot([max(row["low"], low), min(row["high"], high)], [y, y], color=ACCENT, lw=2.5, solid_capstyle="butt")
+                for end, mark, beyond in ((low, "<", row["low"] < low), (high, ">", row["high"] > high)):
+                    if beyond:
+                        axes.plot(end, y, mark, color=ACCENT, ms=7, clip_on=False)
             axes.plot(row["value"], y, "o", color=ACCENT, ms=6)
-        axes.set_yticks(range(len(rows)), [f"{row['policy']}  {row['name']}" for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlabel(f"estimated return ({found['confidence']:.0%} intervals; dashed, the log's own mean)")
+            axes.text(s=said, **beside)
+        axes.set_yticks(range(len(lines)), [line if isinstance(line, str) else line["name"] for line in lines])
+        for label, line in zip(axes.get_yticklabels(), lines):
+            label.set_fontweight("bold" if isinstance(line, str) else "normal")
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlim(low, high)
+        axes.set_ylim(len(lines) - 0.4, -0.6)
+        axes.set_title(f"Return of an episode, discounted by {found['discount']:g}; {found['confidence']:.0%} intervals", loc="left")
+        axes.set_xlabel("dashed: what the logger earned, and its interval")
+
+
+def around(intervals: Sequence[tuple], include: Sequence[float | None]) -> tuple[float, float]:
+    """Ends of an axis for (value, low, high): all values, and of intervals no more than three times their median length beyond these."""
+    known = [x for x in (*include, *(value for value, _, _ in intervals)) if x is not None]
+    lengths = [high - low for _, low, high in intervals if None not in (low, high)]
+    room = 3 * np.median(lengths) if lengths else 0.0
+    least, most = min(known) - room, max(known) + room
+    known += [min(max(x, least), most) for _, *both in intervals for x in both if x is not None]
+    spare = 0.04 * (max(known) - min(known)) or 0.5
+    return min(known) - spare, max(known) + spare

@@ -23,6 +23,13 @@ JOIN = """Several logs as one, one behind the other: mixtures of levels, collect
 example:
   topstitch data join medium.log.safetensors expert.log.safetensors -o medium-expert.log.safetensors"""
 
+SPLIT = """Two logs of one: episodes to learn from, and episodes to judge by that no policy has seen.
+
+example:
+  topstitch data split icu --share 0.3 -o learn.log.safetensors held-out.log.safetensors
+  topstitch train iql --data learn.log.safetensors -o runs/iql
+  topstitch ope runs/iql --data held-out.log.safetensors"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Info:
@@ -44,12 +51,28 @@ class Join:
     "For tables: which column plays which part. Other formats know their own."
 
 
+@dataclasses.dataclass(frozen=True)
+class Split:
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    "A log."
+    out: Annotated[tuple[str, str], tyro.conf.arg(metavar="LEARN HELD-OUT", aliases=["-o"])]
+    "Where the two go: logs (.log.safetensors), tables (.parquet), or Minari data sets."
+    share: Annotated[float, tyro.conf.arg(metavar="P")] = 0.3
+    "Of the episodes, to be held out."
+    seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    "Another seed deals them otherwise."
+    json: Json = False
+    roles: Flat = Roles()  # noqa: RUF009, it is frozen
+    "For tables: which column plays which part. Other formats know their own."
+
+
 WHAT = {
     "import": ("FILE … -o D", "a table becomes a log: roles, words, gaps, order"),
     "info": ("FILE …", "what is in a log"),
     "check": ("FILE …", "what may be wrong with it"),
     "report": ("FILE … -o PAGE", "what it can say, as a page"),
     "join": ("FILE FILE … -o PATH", "several logs as one"),
+    "split": ("FILE -o LEARN HELD-OUT", "episodes to learn from, and others to judge by"),
 }
 
 
@@ -70,7 +93,7 @@ def main(argv: list[str]) -> int | None:
         from .data_import import main as import_
 
         return import_(argv[1:])
-    return {"info": info, "report": report, "join": join}[argv[0]](argv[1:])
+    return {"info": info, "report": report, "join": join, "split": split}[argv[0]](argv[1:])
 
 
 def info(argv: list[str]) -> None:
@@ -103,6 +126,23 @@ def join(argv: list[str]) -> None:
     log = Episodes.join(*logs)
     roles = write(log, options.out, about={"joined": list(options.files)})
     tell_of(log, options.out, roles, options.json)
+
+
+def split(argv: list[str]) -> None:
+    options = parse(Split, argv, command="data split", about=SPLIT)
+    from ..data.write import target, write
+
+    for place in options.out:
+        target(place)
+    parts = read_log(options.file, options.roles).split(options.share, seed=options.seed)
+    told = []
+    for log, place, what in zip(parts, options.out, ("learn from", "judge by")):
+        roles = write(log, place, about={"split": options.file, "share": options.share, "seed": options.seed})
+        told.append({"out": place, "roles": roles, "episodes": len(log), "steps": log.steps})
+        if not options.json:
+            print(f"{len(log):,} episodes of {log.steps:,} steps to {what} are in {place}.")
+    if options.json:
+        print(json.dumps(told, indent=1))
 
 
 def show(numbers: dict) -> None:

@@ -74,27 +74,24 @@ def main(argv: list[str]) -> int:
 
     from .. import ope
     from ..bench.pictures import forest
+    from ..ope.estimate import MARGINAL, UNWEIGHTED, asked_for
 
     say = Console(file=sys.stderr, highlight=False).print
     policies, discount = read_policies(options.runs, options.discount)
     if options.stream and options.behaviour == "fit":
         raise Wrong("A log that is read in parts must hold the logger's probabilities (--probability): they are fitted to whole logs.")
+    names = asked_for(options.estimators if options.estimators == "all" else [name.strip() for name in options.estimators.split(",")])
     log = read_log(options.data, options.roles, parts=options.stream)
-    names = "all" if options.estimators == "all" else tuple(options.estimators.split(","))
     behaviour, long = "column", not options.stream and log.lengths.max() > 1
-    if not options.stream and (options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None)):
-        fitted = ope.fit_behaviour(log, seed=options.seed)
-        curve = fitted.calibration()
-        say(f"The logger, estimated by {fitted.kind}: a held-out action has log-likelihood {fitted.score:.3f}; probabilities are off by "
-            f"{curve.error:.3f} on average. Intervals leave the error of this fit out.")  # fmt: skip
-        behaviour = fitted.log_prob
+    weighing = not names or "state" in names or {*names} - {*UNWEIGHTED, *MARGINAL}
+    if weighing and not options.stream and (options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None)):
+        behaviour = fitted_logger(log, options.seed, say)
     by_folds = fitted_by_folds(discount, options.steps, options.folds, options.seed)
-    if long and (names == "all" or {*names} & {*FITTED}):
-        say(
-            f"Fitted Q evaluation: {options.steps:,} updates in each of {options.folds} folds, for {len(policies)} {'policies' if len(policies) > 1 else 'policy'}."
-        )
+    if long and (not names or {*names} & {*FITTED}):
+        many = f"{len(policies)} policies" if len(policies) > 1 else "the policy"
+        say(f"Fitted Q evaluation: {options.steps:,} updates in each of {options.folds} folds, for {many}.")
     found = ope.estimate(
-        policies, log, names, discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
+        policies, log, names or "all", discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
         reward_range=options.reward_range, seed=options.seed, values=dict.fromkeys(FITTED, by_folds) if long else None,
     )  # fmt: skip
     out = Path(options.out or (options.runs[0] if len(options.runs) == 1 and Path(options.runs[0]).is_dir() else "ope"))
@@ -113,6 +110,8 @@ def read_policies(places: tuple[str, ...], discount: float | None) -> tuple[dict
 
     found = {}
     for place in places:
+        if not Path(place).exists():
+            raise Wrong(f"There is neither a folder of runs nor a policy at {place}.")
         if not Path(place).is_dir():
             found[place] = load_policy(place)
             continue
@@ -123,6 +122,16 @@ def read_policies(places: tuple[str, ...], discount: float | None) -> tuple[dict
         return named(found), discount_of(found) if discount is None else discount
     except ValueError as error:
         raise Wrong(f"{error} That is --discount.") from None
+
+
+def fitted_logger(log, seed: int, say):
+    """Log-probabilities of a logger that the log does not tell, and a word on how good they are."""
+    from .. import ope
+
+    fitted = ope.fit_behaviour(log, seed=seed)
+    say(f"The logger, estimated by {fitted.kind}: a held-out action has log-likelihood {fitted.score:.3f}; probabilities are off by "
+        f"{fitted.calibration().error:.3f} on average. Intervals leave the error of this fit out.")  # fmt: skip
+    return fitted.log_prob
 
 
 def fitted_by_folds(discount: float, steps: int, folds: int, seed: int):

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from . import Wrong, parse, start_jax
-from .ope import Judging, fitted_by_folds, read_policies
+from .ope import Judging, fitted_by_folds, fitted_logger, read_policies
 from .roles import read_log
 
 ABOUT = """Rank policies by a log, without an environment: by several scores side by side, as none is right on every task.
@@ -58,7 +58,8 @@ def main(argv: list[str]) -> int:
     log = read_log(options.data, options.roles)
     say = Console(file=sys.stderr, highlight=False).print
     say(f"{len(policies)} policies, {len(log):,} episodes")
-    rows, remarks = ranked(policies, log, discount, options)
+    behaviour = fitted_logger(log, options.seed, say) if log.log_prob is None else "column"
+    rows, remarks = ranked(policies, log, behaviour, discount, options)
     found = {"data": options.data, "discount": discount, "by": options.by, "policies": rows, "remarks": remarks + watched(options.runs)}
     if options.out:
         write_json(options.out, plain(found))
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def ranked(policies: dict, log, discount: float, options: Options) -> tuple[list[dict], list[str]]:
+def ranked(policies: dict, log, behaviour, discount: float, options: Options) -> tuple[list[dict], list[str]]:
     """(a row for each policy with all scores, the best first; why scores are missing)."""
     from .. import ope
     from ..ope.select import bvft, claims, td_error
@@ -79,20 +80,18 @@ def ranked(policies: dict, log, discount: float, options: Options) -> tuple[list
             remarks.append(f"{name}: {reason}")
     level = 2 * options.confidence - 1  # the lower end of a two-sided interval at this level is one-sided at `confidence`
     given = {name: dict.fromkeys(("fqe", "wdr"), found) for name, found in values.items()}
-    names = ("fqe", "wdr", "mwl") if log.log_prob is not None else ("fqe", "mwl")
     rows = {name: dict.fromkeys(SCORES) | {"policy": name} for name in policies}
     for name in values:
         for one in ope.estimate(
-            {name: policies[name]}, log, names, discount=discount, confidence=level, values=given[name], seed=options.seed
-        ):
+            {name: policies[name]}, log, ("fqe", "wdr", "mwl"), discount=discount, confidence=level, behaviour=behaviour,
+            values=given[name], seed=options.seed,
+        ):  # fmt: skip
             if one.refused:
                 remarks.append(f"{name}, {one.name}: {one.refused}")
                 continue
             rows[name][one.name] = one.value
             if one.name == "wdr":
                 rows[name]["lower"] = one.low
-    if log.log_prob is None:
-        remarks.append("The log has no probabilities of its actions, so wdr is missing.")
     if len(values) > 1:
         said = claims(log, list(greedy.values()), discount=discount)
         for name, td, loss in zip(values, td_error(said), bvft(said)):

@@ -147,8 +147,8 @@ def refusals(table: Table, *, per_decision: bool = False, seen: Diagnostics | No
         return ("there is only one episode: nothing is known of how others would differ. Give several.",)
     if seen.certain > 0.99 and seen.overlap < 1 - 1e-3:
         why.append(f"the logger is deterministic ({seen.certain:.1%} of its actions had probability 1), but the policy would do something else "
-                   f"{1 - seen.overlap:.1%} of the time, and what follows was never seen. Use an estimator that extrapolates (dm with fitted "
-                   "values), or correct the propensities.")  # fmt: skip
+                   f"{1 - seen.overlap:.1%} of the time, and what follows was never seen. Use an estimator that extrapolates (fqe, lstdq), or "
+                   "correct the propensities.")  # fmt: skip
     if not np.isfinite([seen.mean, seen.step_mean]).all():
         why.append("ratios overflow: over so many steps the policy and the logger differ too much. Shorten the horizon, or use an estimator "
                    "without ratios of whole episodes.")  # fmt: skip
@@ -164,7 +164,7 @@ def refusals(table: Table, *, per_decision: bool = False, seen: Diagnostics | No
     if not why and mean < 1 - max(ASTRAY, SURE * error):
         why.append(f"weights have the mean {mean:.2f} ± {error:.2f} instead of 1: what the policy would mostly do is not in the log, and the rest "
                    "cannot stand for it. Ask about a policy nearer to the logger, shorten the horizon, or use an estimator that extrapolates "
-                   "(dm with fitted values).")  # fmt: skip
+                   "(fqe, lstdq).")  # fmt: skip
     effective = seen.effective_per_decision if per_decision else seen.effective
     if effective < LEAST:
         why.append(f"the effective sample is {effective:.1f} of {seen.episodes:,} episodes; below {LEAST:.0f} an estimate is the luck of a few. "
@@ -178,7 +178,7 @@ def marginal_refusals(mass: float, effective: float, episodes: int) -> tuple[str
     why = []
     if abs(mass - 1) > ASTRAY:
         why.append(f"the log can tell of {mass:.0%} of the policy's visits: the rest leads where the log does not, or the features do not fit. "
-                   "Ask about a policy nearer to the logger, or use an estimator that extrapolates (dm with fitted values).")  # fmt: skip
+                   "Ask about a policy nearer to the logger, or use an estimator that extrapolates (fqe, lstdq).")  # fmt: skip
     if effective < LEAST:
         why.append(f"the weights of single steps are worth {effective:.1f} of {episodes:,} episodes; below {LEAST:.0f} an estimate is the luck of "
                    "a few. Log more, or ask about a policy nearer to the logger.")  # fmt: skip
@@ -193,8 +193,6 @@ def warnings(seen: Diagnostics, *, per_decision: bool = False) -> tuple[str, ...
     mean, error = _mean_weight(seen, per_decision)
     if abs(mean - 1) > max(LOST, SURE * error):
         said.append(f"the mean weight is {mean:.3f} ± {error:.3f}; it should be 1.")
-    if seen.truncated > 0:
-        said.append(f"{seen.truncated:.1%} of the episodes are truncated: without values, rewards count only up to there.")
     return tuple(said)
 
 

@@ -14,9 +14,9 @@ without α_ν the other terms only help to find it, and choose where the log lea
 | GenDICE, as in the authors' code | 1 | 0 | 0 | 1 | yes |
 | BestDICE (the defaults) | 0 | 1 | 1 | 1 | yes |
 
-The first rows are flags of the authors' code as its README gives them. GenDICE's and GradientDICE's own papers subtract $\lambda^2 / 2$ from the term of the
-norm, which makes a penalty of what is a constraint here; GenDICE's has $\tfrac14 E_D[\zeta \nu^2]$, a χ² divergence, for the square of ν. `marginal`
-solves these as they are.
+All rows but GradientDICE's are flags of the authors' code as its README gives them. GenDICE's and GradientDICE's own papers subtract $\lambda^2 / 2$ from the
+term of the norm, which makes a penalty of what is a constraint here; GenDICE's has $\tfrac14 E_D[\zeta \nu^2]$, a χ² divergence, for the square of ν.
+`marginal` solves these as they are.
 
 Yang, Nachum, Dai, Li and Schuurmans, *Off-policy evaluation via the regularized Lagrangian*, NeurIPS 2020, https://arxiv.org/abs/2007.03438.
 Differs from the authors' code (https://github.com/google-research/dice_rl, whose recommended settings are the defaults) in: ends of episodes enter the

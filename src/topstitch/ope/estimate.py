@@ -17,8 +17,8 @@ from ..disk import plain, write_json
 from . import bandit, bounds, marginal
 from .beliefs import Belief
 from .crossfit import Crossfitted
-from .diagnostics import Diagnostics, diagnostics, few, marginal_refusals, refusals, warnings
-from .doubly_robust import direct, doubly_robust, features, magic, variance_minimising, weighted_doubly_robust
+from .diagnostics import SURE, Diagnostics, diagnostics, few, marginal_refusals, refusals, warnings
+from .doubly_robust import corrections, direct, doubly_robust, features, magic, variance_minimising, weighted_doubly_robust
 from .fqe import FQE, fqe, lstdq, tree_fqe
 from .importance import clipped, clipped_away, ordinary, per_decision, returns, weighted, weighted_per_decision
 from .model import tabular
@@ -71,6 +71,12 @@ UNWEIGHTED = {"dm", *LEARNED}
 "Those that need no probability of the logger."
 SHRINKING = {"clipped", "switch", "shrunk", "subgaussian"}
 "Those that cut weights down."
+UNSETTLED, UNLEARNED = 0.1, 0.25
+"Shares of an estimate that its values may leave unexplained over a logged episode before that is said; before nets are refused for it."
+MISFIT = "What was fitted does not fit. Use fqe, whose values stay within."
+TOP_HEAVY = "A few large weights make it. Use estimators that divide by their weights (wis, wpdis), or log more."
+VALUES_ALONE = "an estimate that rests on its values alone: the interval says how first observations differ, not how wrong the values are."
+FEATURES = "weights of a linear class of features: the interval takes them as they were found, and leaves out how badly they fit."
 INTERVAL_OF: dict[str, Callable[[Table], Sums]] = {"magic": weighted_doubly_robust}
 """Whose interval stands in for an estimator's own, widened to hold its value. MAGIC's own covers the truth in 20% to 55% of logs at a
 nominal 90% where values are wrong (three steps, 100 to 1,000 episodes), WDR's in 88%."""
@@ -102,16 +108,18 @@ class Estimate(NamedTuple):
 
 
 class Estimates(Sequence[Estimate]):
-    """Estimates, policy by policy. Prints as a table."""
+    """Estimates, policy by policy: of the return of an episode, in the units of the rewards, discounted by `discount`. Prints as a table."""
 
-    def __init__(self, rows: Sequence[Estimate], logged: Estimate, confidence: float, source: str):
-        self.rows, self.logged, self.confidence, self.source = tuple(rows), logged, confidence, source
+    def __init__(self, rows: Sequence[Estimate], logged: Estimate, confidence: float, source: str, discount: float):
+        self.rows, self.logged, self.confidence, self.source, self.discount = tuple(rows), logged, confidence, source, discount
 
     def __len__(self):
         return len(self.rows)
 
     def __getitem__(self, index):
-        return Estimates(self.rows[index], self.logged, self.confidence, self.source) if isinstance(index, slice) else self.rows[index]
+        if not isinstance(index, slice):
+            return self.rows[index]
+        return Estimates(self.rows[index], self.logged, self.confidence, self.source, self.discount)
 
     def __str__(self):
         head = ("policy", "estimator", "value", f"{self.confidence:.0%} interval", "effective", "notes")
@@ -126,7 +134,8 @@ class Estimates(Sequence[Estimate]):
         text = ["  ".join(cell.ljust(w) for cell, w in zip(line, wide)).rstrip() for line in lines]
         rule = "-" * (sum(wide) + 2 * len(wide) - 2)
         below = [textwrap.fill(f"{number:>2}  {note}", max(len(rule), 100), subsequent_indent="    ") for note, number in notes.items()]
-        return "\n".join([text[0], rule, *text[1:], *([""] * bool(below)), *below])
+        about = f"{self.source}: the return of an episode, discounted by {self.discount:g}; effective: episodes that the weights are worth"
+        return "\n".join([about, "", text[0], rule, *text[1:], *([""] * bool(below)), *below])
 
     __repr__ = __str__
 
@@ -134,6 +143,7 @@ class Estimates(Sequence[Estimate]):
         """For JSON."""
         return {
             "source": self.source,
+            "discount": self.discount,
             "confidence": self.confidence,
             "logged": self.logged.plain(),
             "estimates": [row.plain() for row in self.rows],
@@ -194,7 +204,7 @@ def estimate(
             mine = {} if mine is None else dict.fromkeys(VALUED - {*LEARNED}, mine)
         mine = dict.fromkeys(VALUED, usual) | learned | mine
         rows += _of_policy(name, policy, log, estimators, base, behaviour, mine, how)
-    return Estimates(rows, how.logged(returns(base)), confidence, log.source)
+    return Estimates(rows, how.logged(returns(base)), confidence, log.source, gamma)
 
 
 def asked_for(estimators: str | Sequence[str]) -> tuple[str, ...]:
@@ -296,14 +306,14 @@ class Span(NamedTuple):
         ever = 1 / (1 - rate) if rate < 1 else np.inf
         return cls(float(reward.min()), float(reward.max()), float((table.live * table.discount).sum(axis=1).max()), ever)
 
-    def possible(self, value: float) -> None:
-        """Raises `Refused` for a value that no policy can have, if rewards are like the logged ones."""
+    def possible(self, value: float, *, fitted: bool = True) -> None:
+        """Raises `Refused` for a value that no policy can have, if rewards are like the logged ones; `fitted`: by what it rests on."""
         low = self.least * self.ever if self.least < 0 else self.least
         high = self.largest * self.ever if self.largest > 0 else self.largest
         slack = 1e-6 * (1 + max(abs(x) for x in (self.least, self.largest)))
         if not low - slack <= value <= high + slack:
             raise Refused(f"{value:.4g} is no value that a policy can have: rewards go from {self.least:.4g} to {self.largest:.4g}, so values lie "
-                          f"between {low:.4g} and {high:.4g}. What was fitted does not fit. Use fqe, whose values stay within.")  # fmt: skip
+                          f"between {low:.4g} and {high:.4g}. {MISFIT if fitted else TOP_HEAVY}")  # fmt: skip
 
 
 def _range(reward: tuple[float, float], seen: Span) -> tuple[float, float]:
@@ -347,7 +357,9 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
             Span.of(base).possible(found.value)
             low, high = how.interval(kind, found.sums, base)
             notes = [f"the log can tell of {found.mass:.1%} of the policy's visits."] if abs(found.mass - 1) > 0.01 else []
-            notes += few(found.effective, len(log))
+            if not (isinstance(log.spec.obs, Discrete) and isinstance(log.spec.action, Discrete)):
+                notes.append(FEATURES)
+            notes += few(found.effective, len(log)) + _cut(kind, float(base.truncated.mean()))
             return Estimate(kind, found.value, low, high, how.method, found.effective, {"mass": found.mass, "notes": notes}, None, name)
         if kind not in UNWEIGHTED:
             if blocked is not None or seen is None:
@@ -359,8 +371,7 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
         if kind == "mrdr":
             asked = asked.believing(variance_minimising(asked, *features(log, probabilities(policy, log)), seed=how.seed))
         sums = ESTIMATORS[kind](asked)
-        if kind in UNWEIGHTED:
-            Span.of(base).possible(sums.value)
+        Span.of(base).possible(sums.value, fitted=kind in UNWEIGHTED)
         low, high = how.interval(kind, INTERVAL_OF[kind](asked) if kind in INTERVAL_OF else sums, asked)
         if kind == "mrdr" and sums.top.var() > per_decision(asked).top.var():
             raise Refused("mrdr's own values make it vary more than pdis, which has none: too many features for so few episodes. Use dr or wdr with "
@@ -395,10 +406,8 @@ def answer(kind: str, name: str, sums: Sums, ends: tuple[float, float], table: T
 
 def _notes(kind: str, table: Table, seen: Diagnostics | None) -> tuple[list[str], dict]:
     if seen is None:
-        return [
-            "an estimate that rests on its values alone: the interval says how first observations differ, not how wrong the values are."
-        ], {}
-    notes, about = list(warnings(seen, per_decision=kind in PER_DECISION)), seen.plain()
+        return [VALUES_ALONE, *_settled(kind, table), *_cut(kind, float(table.truncated.mean()))], {}
+    notes, about = [*warnings(seen, per_decision=kind in PER_DECISION), *_cut(kind, seen.truncated)], seen.plain()
     if kind == "magic":
         notes.append("magic's interval is that of wdr: its own mixture leans to the values, and would leave out how wrong they are.")
     if kind in SHRINKING:
@@ -407,6 +416,33 @@ def _notes(kind: str, table: Table, seen: Diagnostics | None) -> tuple[list[str]
         about["clipped_away"] = away = clipped_away(table)
         notes.append(f"clipped leaves out {away:.1%} of the weight: it is off by up to that share of the largest return.")
     return notes, about
+
+
+def _settled(kind: str, table: Table) -> list[str]:
+    """What is said of values that do not explain the log: r + γ V(s') - Q(s, a) is 0 in the mean for right values of any policy.
+
+    Raises `Refused` where nets are far from it: too few updates leave them near their first guess, with narrow intervals.
+    """
+    left, value = corrections(table).sum(axis=1), float(direct(table).value)
+    off, error, size = left.mean(), left.std() / np.sqrt(len(left)), max(abs(value), abs(returns(table).mean()))
+    if abs(off) <= max(UNSETTLED * size, SURE * error):
+        return []
+    why = (f"logged steps earn and lead to {abs(off):.3g} {'more' if off > 0 else 'less'} over an episode than was believed of them, beside an estimate of "
+           f"{value:.4g}: the values have not settled, or cannot fit. Learn longer (--steps), from more episodes, or with other features.")  # fmt: skip
+    if kind == "fqe" and abs(off) > UNLEARNED * size:
+        raise Refused(why)
+    return [why]
+
+
+def _cut(kind: str, share: float) -> list[str]:
+    """What is said of episodes that the log cuts off."""
+    if share == 0:
+        return []
+    if kind in VALUED or kind in MARGINAL:
+        what = "what would have followed counts too, as if the world never stopped there. The logger's mean return leaves it out."
+    else:
+        what = "rewards count up to there, as they do in the logger's mean return."
+    return [f"{share:.1%} of the episodes are cut off by the log: {what}"]
 
 
 def _believed(values: Believed, policy: Policy, log: Episodes, seed: int) -> Values:

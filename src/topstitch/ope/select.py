@@ -132,9 +132,10 @@ def bvft(said: Claims, *, resolutions: Sequence[float] | None = None) -> np.ndar
     the same and f' says the same, to a resolution ε. A true Q is its own mean in every such partition, and an f that is like it nowhere is
     told from it by the one they make together. Time grows with the square of the number of candidates.
 
-    Of several resolutions the one counts whose winner has the least score + ε, since ε is what rounding costs: the paper has one ε from
-    constants nobody knows, and its code (https://github.com/jasonzhang929/BVFT_empirical_experiments, BVFT.py) looks at lists that were written
-    by hand for each task. By default 2⁻¹ … 2⁻⁷ of the range of Q. That code widens ε until cells divide the range evenly.
+    Of several resolutions the one counts whose winner has the least score + ε, since ε is what rounding costs (the paper has one ε, from
+    constants nobody knows). The authors' code (https://github.com/jasonzhang929/BVFT_empirical_experiments, BvftUtil.py) has that winner
+    too, but ranks the others by the least score + ε each of them has at any ε; its lists of ε are written by hand for each task, here they are
+    2⁻¹ … 2⁻⁷ of the range of Q. Its cells are widened until they divide that range evenly (BVFT.py).
     """
     q, n = said.q, said.q.shape[1]
     if not (np.isfinite(q).all() and np.isfinite(said.after).all()):

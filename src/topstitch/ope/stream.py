@@ -169,10 +169,9 @@ def estimate_in_parts(
             if kind != "dm":
                 require(kind, found.whole, found.seen)
             sums = found.sums(kind)
-            if kind == "dm":
-                known.span.possible(sums.value)
+            known.span.possible(sums.value, fitted=kind == "dm")
             ends = how.interval(kind, sums, found.whole, known.span)
             return answer(kind, name, sums, ends, found.whole, None if kind == "dm" else found.seen, how)
 
         rows += [answered(kind, name, lambda kind=kind, one=one: one(kind), found and found.seen) for kind in names]
-    return Estimates(rows, how.logged(known.earned), how.confidence, parts.source)
+    return Estimates(rows, how.logged(known.earned), how.confidence, parts.source, discount)

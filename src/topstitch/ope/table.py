@@ -191,7 +191,7 @@ def log_probs(policy: Policy, log: Episodes) -> np.ndarray:
     if isinstance(_core(_said(policy, log)), Tanh) and (edge := said == np.inf).any():
         raise Refused(f"{edge.sum():,} of {log.steps:,} logged actions lie on a bound (the first in row {int(np.argmax(edge)):,}), where "
                       "a policy squashed by tanh has no probability and its density cannot be computed. Use estimators that need "
-                      "none (dm with fitted values), or a policy whose actions are clipped.")  # fmt: skip
+                      "none (fqe, lstdq), or a policy whose actions are clipped.")  # fmt: skip
     if (wrong := np.isnan(said) | (said == np.inf)).any():
         raise Refused(f"the policy's log-probability of the logged action is {said[(row := int(np.argmax(wrong)))]} in row {row:,}; expected a "
                       "finite number or -inf. Has its training diverged?")  # fmt: skip
@@ -306,7 +306,7 @@ def _support(target: np.ndarray, behaviour: np.ndarray) -> None:
         row = int(np.argmax(mass > 0))
         raise Refused(f"the policy acts where the logger never does: in {np.mean(mass > 0):.1%} of the rows, with a probability of "
                       f"{mass.mean():.3g} overall (first in row {row:,}, action {int(lost[row].argmax())}). What follows such actions is "
-                      "not in the log. Restrict the policy to what was done, or use an estimator that extrapolates (dm).")  # fmt: skip
+                      "not in the log. Restrict the policy to what was done, or use an estimator that extrapolates (fqe, lstdq).")  # fmt: skip
 
 
 def _askable(policy: Policy, log: Episodes) -> None:
@@ -318,7 +318,7 @@ def _askable(policy: Policy, log: Episodes) -> None:
         raise Refused(f"{kind} was learned for {policy.spec}, but {log.source} has {log.spec}. Read the log with the same roles.")
     if not hasattr(_core(_said(policy, log)), "log_prob"):
         raise Refused(f"{kind} has no density: all its mass is on one action, or it is known by draws only, and a ratio to the logger's "
-                      "density means nothing. Use estimators that need none (dm with fitted values), or a stochastic policy.")  # fmt: skip
+                      "density means nothing. Use estimators that need none (fqe, lstdq), or a stochastic policy.")  # fmt: skip
 
 
 def _core(said):

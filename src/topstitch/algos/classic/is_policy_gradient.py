@@ -66,10 +66,9 @@ class ISPolicyGradient(Algorithm[State]):
         actor, baseline = nets.stochastic(data.spec, self.hidden, key=ka), nets.Value(data.spec, self.hidden, key=kv)
         return State(Trained.start(actor, self.optimiser), Trained.start(baseline, self.optimiser))
 
-    def weighted(self, pi, batch):
+    def weighted(self, log_prob, batch):
         """(w at every step, Σ γ^{t' - t} w r from every step on), each (episodes, time), held constant."""
-        log_ratio = batch.live * (shared.likelihood(pi, batch.rows) - batch.log_prob)
-        w = ops.clipped_ratios(log_ratio, self.max_weight)
+        w = ops.clipped_ratios(batch.live * (log_prob - batch.log_prob), self.max_weight)
         if self.weights == "trajectory":
             w = jnp.broadcast_to(w[:, -1:], w.shape)
         w = w * batch.live
@@ -77,13 +76,14 @@ class ISPolicyGradient(Algorithm[State]):
 
     def surrogate(self, pi, baseline, batch):
         """(episodes,): what has the gradient above, with respect to `pi`."""
-        w, earned = self.weighted(pi, batch)
+        log_prob = shared.likelihood(pi, batch.rows)
+        w, earned = self.weighted(log_prob, batch)
         at = self.discount ** batch.elapsed()
         weight = jax.lax.stop_gradient(at * (earned - w * baseline(batch.rows.obs)))
-        return (weight * batch.live * shared.likelihood(pi, batch.rows)).sum(axis=1)
+        return (weight * batch.live * log_prob).sum(axis=1)
 
     def update(self, state, batch, *, step, key):
-        w, earned = self.weighted(state.actor.model, batch)
+        w, earned = self.weighted(shared.likelihood(state.actor.model, batch.rows), batch)
 
         def actor_loss(pi):
             loss = -self.surrogate(pi, state.baseline.model, batch).mean()
