@@ -329,7 +329,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "emaq": Setting(BEHAVED | dict(behaviour_hidden=(64, 64)), "ours: as IQL there", "none"),
         "algae_dice": Setting(icu_sepsis.COMMON | dict(discount=0.99), "ours: as IQL there; it needs a discount below 1", "none"),
         **{
-            name: Setting(icu_sepsis.COMMON | dict(discount=1.0), "ours: as IQL there", "none")
+            name: Setting(icu_sepsis.COMMON | dict(discount=1.0, steps=1000), "ours: as IQL there, and a batch is 64 whole stays", "none")
             for name in ("is_policy_gradient", "dr_policy_gradient")
         },
         **{
