@@ -223,6 +223,12 @@ def test_least_squares_policy_iteration_ends_in_the_optimum(covered):
     assert turned[0] > 0 and turned[-1] == 0
 
 
+def test_features_beyond_the_memory_are_refused():
+    log = Episodes.of(np.arange(400) % 20_000, np.arange(400) % 300, np.zeros(400), np.ones(400, bool), states=20_000, actions=300)
+    with pytest.raises(ValueError, match=r"6,000,000 features of each of 400 steps twice, 18 GiB; expected 8 at most"):
+        LSPI().init(LSPI().prepare(log), key=jax.random.key(0))
+
+
 def test_features():
     obs = jnp.array([[2.0, 3.0], [-1.0, 0.5]])
     np.testing.assert_allclose(nets.Polynomial(2, 2)(obs), [[1, 2, 3, 4, 6, 9], [1, -1, 0.5, 1, -0.5, 0.25]])

@@ -19,6 +19,9 @@ import jax.numpy as jnp
 from ... import nets, ops
 from ...core import Algorithm, Discrete, Paper, static
 
+MOST = 8 * 2**30
+"Bytes that the features of all logged pairs may take."
+
 
 class LSPI(Algorithm[nets.LinearQ]):
     paper: ClassVar = Paper(
@@ -46,6 +49,12 @@ class LSPI(Algorithm[nets.LinearQ]):
 
     def init(self, data, *, key):
         features = nets.features(data, self.features, centres=self.centres, degree=self.degree, key=key)
+        rows, pairs = len(data), data.spec.action.size * features.size
+        if (size := 2 * 4 * rows * pairs) > MOST:
+            raise ValueError(
+                f"LSPI would hold {pairs:,} features of each of {rows:,} steps twice, {size / 2**30:.0f} GiB; expected {MOST / 2**30:.0f} at most. "
+                "Use fewer features (`centres`, `degree`); for many numbered states `tabular_q` solves the same without them."
+            )
         return nets.LinearQ(features, jnp.zeros((data.spec.action.size, features.size)))
 
     def sample(self, state, data, *, key):
