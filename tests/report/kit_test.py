@@ -164,6 +164,19 @@ def test_what_lies_beyond_a_row_gets_an_arrow_and_labels_are_escaped():
     assert 'x="0.00%" width="10.00%"' in inside
 
 
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ([0.5, 1.5, None, -1.0], [(0, 0.5), (0.5, 1.0), (1, None), (2, None), (3, None)]),
+        ([3.0, 0.0, 1.0, 0.5], [(0, None), (2 / 3, 1.0), (1, 0.0), (2, 1.0), (3, 0.5)]),
+        ([-1.0, 0.5, None, 0.2], [(0, None), (2 / 3, 0.0), (1, 0.5), (2, None), (3, 0.2)]),
+    ],
+)
+def test_a_line_ends_at_the_edge_that_it_crosses(line, seen):
+    xs, ys = charts.inside([0, 1, 2, 3], line, (0.0, 1.0))
+    assert list(zip(xs, ys)) == [(pytest.approx(x), None if y is None else pytest.approx(y)) for x, y in seen]
+
+
 def test_a_line_is_interrupted_where_nothing_was_measured():
     plot = charts.Plot(100, 100, x=(0, 4), y=(0, 1)).line([0, 1, 2, 3, 4], [0.1, 0.2, None, 0.3, math.nan], "med")
     assert len(plot.parts) == 2

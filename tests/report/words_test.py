@@ -90,6 +90,7 @@ def test_a_trial_says_why_it_is_no_more(also):
 @given(interval(), interval(), interval())
 def test_the_title_of_the_gains_follows_them(gain, control, net):
     said = words.verdict_title(gain, control, net, TERMS)
+    assert words.verdict_title(gain, control, net, TERMS, thin=True).startswith("Too few stays")
     if said == "Most of the apparent gain is the error of the method":
         assert control.low > 0
         assert control.value >= gain.value / 2 > 0

@@ -18,7 +18,7 @@ from topstitch.study import numbered as tables
 from topstitch.study import practice as practices
 from topstitch.study.describe import BARS, commonest, describe, distinct, histogram, summary
 from topstitch.study.numbered import Groups, numbered, pooled, simple
-from topstitch.study.practice import LONGEST, effective, horizons, part, practice, reach
+from topstitch.study.practice import LONGEST, effective, horizons, part, practice, reach, until_lost
 from topstitch.study.stitching import LEAST, imitated, stitching, tenth, world
 from topstitch.worlds import MDP, empirical, random_mdp, sample
 from topstitch.worlds.examples import gridworld
@@ -241,7 +241,8 @@ def test_effective_episodes_equal_those_of_the_diagnostics(log):
             ends[log.stops - 1] = True
             exact = diagnostics(of(log.reward, target, mu, ends=ends))
             shown = [worth is not None for worth in row]
-            assert shown[-1] == (exact.mean >= 1 - max(ASTRAY, SURE * exact.mean_error))
+            assert shown == sorted(shown, reverse=True)
+            assert shown[-1] == (all(shown[:-1]) and exact.mean >= 1 - max(ASTRAY, SURE * exact.mean_error))
             each = exact.effective_by_step[np.array(said["steps"]) - 1]
             np.testing.assert_allclose(np.array(row, float)[shown], each[shown], rtol=1e-9)
 
@@ -282,7 +283,9 @@ def test_horizons():
     assert horizons(1) == [1] and horizons(7) == [1, 2, 5, 7] and horizons(50) == [1, 2, 5, 10, 20, 50]
 
 
-@pytest.mark.parametrize(("weight", "shown"), [(0.81, True), (0.79, False), (1.04, True), (1.06, False), (0.0, False), (1e300, False)])
+@pytest.mark.parametrize(
+    ("weight", "shown"), [(0.81, True), (0.79, False), (1.04, True), (1.06, False), (0.0, False), (1e-300, False), (1e300, False)]
+)
 def test_weights_that_do_not_average_one_stand_for_nothing(weight, shown):
     """Small and alike where the policy does what the log lacks: Kish would say that all episodes are worth something."""
     with np.errstate(divide="ignore"):
@@ -290,11 +293,16 @@ def test_weights_that_do_not_average_one_stand_for_nothing(weight, shown):
     assert found == (pytest.approx(100) if shown else None)
 
 
+def test_what_the_log_lacks_once_it_lacks_from_there_on():
+    assert until_lost([9.0, 4.0, None, 1.0]) == [9.0, 4.0, None, None] and until_lost([3.0, 2.0]) == [3.0, 2.0]
+
+
 def test_chance_is_no_reason_to_leave_a_cell_empty():
     assert effective(np.log([50.0, *np.full(99, 1e-6)])) == pytest.approx(
         1, rel=1e-4
     )  # a mean of ½, by a single weight: the error is as large
     assert effective(np.array([900.0, *np.zeros(99)])) == 1  # nothing overflows
+    assert effective(np.full(100, -900.0)) is None
 
 
 def test_a_deterministic_logger_is_said_to_be_one():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 
-from .kit import Number, called, count, num, short
+from .kit import Number, called, count, known, num, short
 
 Range = tuple[Number, Number]
 
@@ -180,6 +180,20 @@ def share(v: Number, within: Range, log: bool = False) -> Number:
 def both(draw: Callable[[int, int, str], Markup], wide: tuple[int, int] = (660, 300), narrow: tuple[int, int] = (340, 290)) -> Markup:
     """The same picture twice, for wide columns and for phones: `draw(width, height, kind)`."""
     return draw(*wide, "wide") + draw(*narrow, "narrow")
+
+
+def inside(xs: Sequence[Number], ys: Sequence[Number | None], within: Range) -> tuple[list[Number], list[Number | None]]:
+    """The part of a line that lies within, up to the edge where it leaves; elsewhere None."""
+    low, high = within
+    path, before = [], None
+    for x, y in zip(xs, ys):
+        here = y if known(y) and low <= y <= high else None
+        if before is not None and known(y) and known(before[1]) and (here is None) != (before[2] is None):
+            edge = high if max(y, before[1]) > high else low
+            path.append((before[0] + (edge - before[1]) / (y - before[1]) * (x - before[0]), edge))
+        path.append((x, here))
+        before = x, y, here
+    return [x for x, _ in path], [y for _, y in path]
 
 
 def mini(steps: Sequence[Number], within: Range, factor: Number = 1.0) -> Plot:

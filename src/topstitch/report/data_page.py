@@ -93,6 +93,8 @@ def sentence(d: Numbers, found: Answer, nouns: Nouns, say: Scale) -> str:
         "practice": f"A policy that departs from practice in {least} leaves fewer than {READ} of {n} to judge it by",
         "unweighed": f"{capitalised(nouns.episodes)} cannot be weighed for another policy: {(d['practice']['refused'] or '').rstrip('.')}",
     }[found.code]
+    if d["reach"] and d["reach"]["episodes"] < READ:
+        first = f"{n} are fewer than the {READ} that are needed to judge a policy which departs from practice"
     held = chosen(d)["held_out"]
     if held is None or not believable(d):
         return f"{first}."

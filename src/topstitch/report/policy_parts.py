@@ -107,7 +107,6 @@ def curves_mini(
     plot = charts.mini(steps, within, scale.factor)
     if level is not None and within[0] <= level <= within[1]:
         plot.level(plot.up(level), "pracline")
-    inside = lambda line: [v if known(v) and within[0] <= v <= within[1] else None for v in line]
     tips, said = [], []
     for key, look, tip in (("believes", "believed", "mut"), (seen, "s-acc" if mine else "s-oth", "b acc-t" if mine else "b")):
         lines = [curve(run, key) for run in members]
@@ -116,8 +115,8 @@ def curves_mini(
         if last is None:
             continue
         for line in lines if len(lines) > 1 else ():
-            plot.line(steps, inside(line), f"seed {look}")
-        plot.line(steps, inside(middle), f"med {look}")
+            plot.line(*charts.inside(steps, line, within), f"seed {look}")
+        plot.line(*charts.inside(steps, middle, within), f"med {look}")
         beyond = "↑" if last > within[1] else "↓" if last < within[0] else ""
         text = beyond + short(last * scale.factor, 2).replace("\u00a0", "") if beyond else scale.bare(last)
         tips.append((plot.up(min(max(last, within[0]), within[1])), text, tip))
@@ -242,7 +241,7 @@ def choice_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
     return {
         "lead": policy_words.choice_lead(choice, kept, terms) if study["choice"] else "",
         "how": text(choice, "how").rstrip("."), "correction": text(choice, "correction").rstrip("."),
-        "figure": choice_figure(rows, chosen, terms, names) if rows else None, "more": max(len(rows) - MOST_ROWS, 0), "kept": bool(kept),
+        "figure": choice_figure(rows, chosen, terms, names) if rows else None, "kept": bool(kept),
         "holm": [(names.get(row["id"], called(row["id"])), row.get("accepted"), scale.bare(row.get("low"), True), row.get("p"), text(row, "reason"))
                  for row in choice.get("holm") or ()],
         "rule": [(words.VERDICTS[step["word"]], called(step["asks"], 300), text(step, "here"), step.get("holds"), bool(step.get("decides")))
@@ -254,24 +253,29 @@ def choice_part(study: Part, terms: Terms, names: Mapping[str, str]) -> dict:
 
 def choice_figure(rows: Sequence[Part], chosen: str | None, terms: Terms, names: Mapping[str, str]) -> dict:
     """Gains over the control, by the episodes that chose."""
-    scale, shown = terms.scale, rows[:MOST_ROWS]
+    name = lambda row: names.get(row["id"], called(row["id"]))
+    refused, judged = ([row for row in rows if (ends(row.get("net")) is None) == none] for none in (True, False))
+    scale, shown = terms.scale, judged[:MOST_ROWS]
     within = charts.fair([ends(row.get("net")) for row in shown if row.get("eligible")] or [ends(row.get("net")) for row in shown], [0.0])
     marks, drawn = charts.ticks(*within, 4), []
     for row in shown:
-        e, name = ends(row.get("net")), names.get(row["id"], called(row["id"]))
+        e = ends(row["net"])
         picture = charts.interval_row(
-            e and e.value, e and e[1:], within, kind="acc" if row["id"] == chosen else "oth" if row.get("eligible") else "dim",
-            marks=[(0.0, "zero")], grid=marks, label=words.spoken(name, e, terms, sign=True),
+            e.value, e[1:], within, kind="acc" if row["id"] == chosen else "oth" if row.get("eligible") else "dim",
+            marks=[(0.0, "zero")], grid=marks, label=words.spoken(name(row), e, terms, sign=True),
         )  # fmt: skip
-        number = (
-            Markup('lower {} <span class="ci in">· worth {}</span>').format(scale.bare(e.low, True), count(row.get("effective")))
-            if e
-            else "not estimated"
-        )
+        number = Markup('lower {} <span class="ci in">· worth {}</span>').format(scale.bare(e.low, True), count(row.get("effective")))
         why = "" if row.get("eligible") else told(row.get("why") or "not eligible", 160)
-        drawn.append((named(name, 40), why, picture, number, "me" if row["id"] == chosen else ""))
+        drawn.append((named(name(row), 40), why, picture, number, "me" if row["id"] == chosen else ""))
     axis = charts.axis_row(marks, within, charts.compact(marks, scale.factor, True))
-    return {"rows": drawn, "axis": axis, "title": policy_words.choice_title(rows, chosen, names)}
+    why = [(name(row), told(row.get("why") or "no reason is given")) for row in refused]
+    return {
+        "rows": drawn,
+        "axis": axis,
+        "title": policy_words.choice_title(rows, chosen, names),
+        "more": len(judged) - len(shown),
+        "refused": why,
+    }
 
 
 # what changes ------------------------------------------------------------------------------------------------------------------

@@ -321,9 +321,11 @@ def estimates_part(folder: Folder, name: str, several: bool) -> dict | None:
     title = (
         "Every estimate was refused"
         if not sound
-        else f"{capitalised(spelled(above))} of {spelled(len(readable))} {lie}"
-        if line
         else "Estimates by the log"
+        if not line
+        else f"The only readable estimate {'lies' if above else 'does not lie'} above what was logged"
+        if len(readable) == 1
+        else f"{capitalised(spelled(above))} of {spelled(len(readable))} {lie}"
     )
     return {
         "heading": name if several else "", "rows": made, "axis": charts.axis_row(marks, within, charts.say_ticks(marks, scale.factor)), "title": title, "scale": scale,

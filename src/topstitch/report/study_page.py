@@ -123,22 +123,22 @@ def verdict_part(study: Mapping[str, Any], terms: Terms) -> dict:
     """The sentence, the three gains, and the facts under them."""
     verdict, scale = study["verdict"], terms.scale
     gain, control, net = (ends(verdict.get(name)) for name in ("gain", "control", "net"))
+    thin = verdict.get("effective") is not None and verdict["effective"] < words.FEW
     sentence, value, n = words.headline(verdict, terms, study["checks"]), ends(verdict.get("value")), verdict.get("episodes")
     before, number, rest = sentence.partition(scale.level(value.value)) if value else (sentence, "", "")
     quantity = f"Change in {terms.value}" + (f", {scale.steps}" if scale.steps else "") + f", with {pct(terms.level, 0)}\u00a0% intervals"
     return {
-        "before": before, "number": number, "after": rest, "title": words.verdict_title(gain, control, net, terms, verdict["word"]),
-        "gains": gains_part(verdict, terms) if gain else None,
+        "before": before, "number": number, "after": rest, "title": words.verdict_title(gain, control, net, terms, verdict["word"], thin),
+        "gains": gains_part(verdict, terms, thin) if gain else None,
         "quantity": f"{quantity}; {terms.of_episodes(n)} the policy has never seen" if n else quantity,
         "facts": words.facts(verdict, (study["changes"] or {}).get("same"), terms), "accepted": words.accepted(study["checks"]),
     }  # fmt: skip
 
 
-def gains_part(verdict: Mapping[str, Any], terms: Terms) -> dict:
+def gains_part(verdict: Mapping[str, Any], terms: Terms, thin: bool) -> dict:
     """The gain as measured, that of the negative control, and what is left."""
     scale, exact, margin = terms.scale, verdict.get("exact") or {}, verdict.get("margin") or 0.0
-    worth, of = verdict.get("effective"), (exact.get("gain"), exact.get("control"))
-    mine = "acc thin" if worth is not None and worth < words.FEW else "acc"
+    of, mine = (exact.get("gain"), exact.get("control")), "acc thin" if thin else "acc"
     true = (*of, of[0] - of[1] if known(of[0]) and known(of[1]) else None)
     three = [
         (name, ends(verdict.get(key)), kind, truth, last)

@@ -117,7 +117,7 @@ def headline(verdict: Mapping[str, Any], terms: Terms, checks: Mapping[str, Any]
     said, reason = numbers(verdict, terms), reason_of(code, also, verdict, terms, checks)
     if not said:
         return capitalised(reason) + "."
-    joint = {"control": "; but ", "placebo": "; but ", "unsettled": "; but ", "thin": "; but ", "harm": ": ", "futile": "; but "}
+    joint = {"control": "; but ", "placebo": "; but ", "unsettled": "; but ", "thin": "; but ", "harm": ": ", "futile": ": "}
     return said + joint[code] + reason + "." if code in joint else f"{said}. {capitalised(reason)}."
 
 
@@ -193,10 +193,12 @@ def no_more(also: Sequence[str], verdict: Mapping[str, Any], terms: Terms) -> st
     return listed([said[code] for code in also if code in said] or ["it is not yet guaranteed"])
 
 
-def verdict_title(gain: Ends | None, control: Ends | None, net: Ends | None, terms: Terms, word: str = "") -> str:
-    """Of the picture of the three gains."""
+def verdict_title(gain: Ends | None, control: Ends | None, net: Ends | None, terms: Terms, word: str = "", thin: bool = False) -> str:
+    """Of the picture of the three gains; `thin`: too few episodes stand behind them."""
     if gain is None:
         return "The gain over practice could not be estimated"
+    if thin:
+        return f"Too few {terms.episodes} stand behind this gain for its interval to be read"
     if control and not control.zero and control.value > 0 and gain.value > 0 and control.value >= 0.5 * gain.value:
         return "Most of the apparent gain is the error of the method"
     if control and not control.zero:
@@ -206,6 +208,8 @@ def verdict_title(gain: Ends | None, control: Ends | None, net: Ends | None, ter
         return "The gain stands out from the error of the method" if net else "The gain lies above 0"
     if last.high < 0:
         return "The learned policy is estimated to do worse than practice"
+    if word == "do not":
+        return "What may be left of a gain is less than what matters"
     if word == "trial":
         return "What is left is likely to be a gain, and not a loss that matters"
     return "What is left of the gain cannot be told from none" if net else "The gain cannot be told from none"

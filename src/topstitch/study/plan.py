@@ -117,10 +117,12 @@ class Unit:
         """With its sign."""
         return f"{100 * x:+.{_digits(x)}f} points" if self.kind == "share" else f"{x:+.3g}"
 
-    def between(self, low: float, high: float) -> str:
-        """An interval of differences."""
+    def gain(self, value: float, low: float, high: float) -> str:
+        """A difference and its interval, in equal digits."""
+        if self.kind == "return":
+            return f"{value:+.3g} ({low:+.3g} to {high:+.3g})"
         digits = _digits(max(low, high, key=abs))
-        return f"{100 * low:+.{digits}f} to {100 * high:+.{digits}f}" if self.kind == "share" else f"{low:+.3g} to {high:+.3g}"
+        return f"{100 * value:+.{digits}f} points ({100 * low:+.{digits}f} to {100 * high:+.{digits}f})"
 
 
 def _digits(share: float) -> int:

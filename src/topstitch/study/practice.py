@@ -169,13 +169,18 @@ def reach(found: Practice) -> dict:
     }
     for name, log_nu in found.toward.items():
         ratio = log_nu - found.log_prob
-        table = [[effective(summed(mixed(ratio, share), log, t)) for t in steps] for share in SHARES]
+        table = [until_lost([effective(summed(mixed(ratio, share), log, t)) for t in steps]) for share in SHARES]
         grid = np.arange(1, 101) / 100
         whole = np.array([effective(summed(mixed(ratio, share), log, steps[-1])) or 0.0 for share in grid])
         furthest = {str(need): _furthest(whole >= need, grid) for need in NEEDS}
         mean, error = _mean(np.exp(ratio), log)
         out["toward"][name] = {"effective": table, "furthest": furthest, "mean": mean, "error": error}
     return out
+
+
+def until_lost(row: list[float | None]) -> list[float | None]:
+    """What the log lacks of the first steps, it lacks of more steps, too; there a single weight may hide it."""
+    return [None if None in row[: i + 1] else worth for i, worth in enumerate(row)]
 
 
 def _mean(ratio: np.ndarray, log: Episodes) -> tuple[float, float]:
@@ -218,7 +223,7 @@ def effective(log_weight: np.ndarray) -> float | None:
         return None
     with np.errstate(over="ignore"):
         w, one = np.exp(log_weight - top), np.exp(-top)  # in units of the largest
-    astray = SURE * w.std(ddof=1) / math.sqrt(len(w))
-    if not one - max(ASTRAY * one, astray) <= w.mean() <= one + max(LOST * one, astray):
+    by_chance = SURE * w.std(ddof=1) / math.sqrt(len(w))
+    if one - w.mean() > max(ASTRAY * one, by_chance) or w.mean() - one > max(LOST * one, by_chance) or np.isinf(one):
         return None
     return float(w.sum() ** 2 / (w**2).sum())

@@ -28,14 +28,14 @@ OFF_CALIBRATION = 0.05
 
 def here(code: str, x: Numbers, unit: Unit, unbounded: str | None) -> str:
     """What a step of the rule found."""
-    between = lambda ends: f"{unit.difference(ends.value)} ({unit.between(ends.low, ends.high)})"
+    between = lambda ends: unit.gain(*ends)
     match code:
         case "critical":
             return f"{x.critical} critical findings."
         case "refused":
             return x.refused or "The chosen policy can be judged."
         case "thin":
-            return f"They are worth {x.effective:.0f}."
+            return f"They are worth {x.effective:,.0f}."
         case "control":
             return f"It seems to gain {between(x.control)}; half of the margin is {unit.difference(x.margin / 2)}."
         case "placebo":
@@ -54,7 +54,7 @@ def here(code: str, x: Numbers, unit: Unit, unbounded: str | None) -> str:
             found = f"Guaranteed to be at least {unit.difference(x.bound or 0.0)}" if not missing else f"No: {'; '.join(missing)}"
             return f"{found}. Net of the control the lower end is {unit.difference(x.net.low)}."
         case "promising":
-            return f"The lower end at {LIKELY:.0%}, one-sided, is {unit.difference(x.likely)}; at {LEVEL:.0%}, two-sided, {unit.difference(x.lowest)}, and the margin is {unit.difference(-x.margin)}."
+            return f"The lower end at {100 * LIKELY:.0f} %, one-sided, is {unit.difference(x.likely)}; at {100 * LEVEL:.0f} %, two-sided, {unit.difference(x.lowest)}, and the margin is {unit.difference(-x.margin)}."
     return "None of these holds."
 
 
@@ -140,7 +140,7 @@ def chain(study: Mapping[str, Any], x: Numbers, found: Verdict, unit: Unit, plan
         link(
             "coverage",
             state if coverage else "note",
-            f"worth {x.effective:.0f} {words.episodes}" if judged else "cannot be judged" if coverage else "not reached",
+            f"worth {x.effective:,.0f} {words.episodes}" if judged else "cannot be judged" if coverage else "not reached",
             of if coverage else "",
         )
     )
@@ -174,7 +174,7 @@ def chain(study: Mapping[str, Any], x: Numbers, found: Verdict, unit: Unit, plan
         told.append(link("policies", "note", "not reached", ""))
     if estimates and judged:
         told.append(link("estimates", "caps" if caps == "estimates" else "warn" if x.control.excludes_zero else "ok", unit.level(study["verdict"]["value"]["value"]),
-                         f"control {unit.difference(x.control.value)}"))  # fmt: skip
+                         f"control {unit.gain(*x.control).partition(' (')[0]}"))  # fmt: skip
     else:
         told.append(link("estimates", "note", "none", ""))
     last = {"deploy": "ok", "trial": "note", "do not": "warn", "cannot tell": "caps"}[found.word]
@@ -245,4 +245,4 @@ def sentence(study: Mapping[str, Any], unit: Unit, plan: Plan) -> str:
         return told["reasons"][0]["text"]
     value, practice, net = told["value"], told["practice"], told["net"]
     return (f"{(plan.words.value or 'return').capitalize()} {unit.level(value['value'])} under the policy, {unit.level(practice['value'])} under practice; "
-            f"net of the control {unit.difference(net['value'])} ({unit.between(net['low'], net['high'])}). {told['reasons'][0]['text']}")  # fmt: skip
+            f"net of the control {unit.gain(net['value'], net['low'], net['high'])}. {told['reasons'][0]['text']}")  # fmt: skip

@@ -230,7 +230,7 @@ def others(best: Evidence, on: Bench) -> list[dict]:
 
 
 def choice(found: Choice | None, tested: Sequence[Tested] | None, plan: Plan) -> dict:
-    how = (f"the greatest lower end ({LIKELY:.0%}, one-sided) of the gain over the control, as it would be on as many episodes as judge, among policies "
+    how = (f"the greatest lower end ({100 * LIKELY:.0f} %, one-sided) of the gain over the control, as it would be on as many episodes as judge, among policies "
            f"under which those would be worth {ENOUGH:.0f} or more")  # fmt: skip
     out: dict[str, Any] = {
         "rows": [],
