@@ -1,7 +1,10 @@
 """CartPole as a stranger's table: a recorded replay written as CSV, to be studied without its environment.
 
 python examples/cartpole_csv.py cartpole_v1.1.0.h5 cartpole.csv
-topstitch run cartpole.csv --episode episode --time step --obs 'obs_*' --action push --reward reward --terminal fell -o study
+topstitch run cartpole.csv --episode episode --time step --obs 'obs_*' --action push --reward reward --terminal fell \\
+    --panel discrete_bcq,iql --seeds 2 --steps 3000 -o study
+
+A minute on one core. What comes of it is told in docs/strangers.md.
 """
 
 import sys

@@ -60,7 +60,7 @@ def sentence(found) -> str:
     if np.isnan(x.effective):
         return f"{found.verdict.word} ({x.refused})"
     value = found.found["other"].side.value
-    return (f"{found.verdict.word} ({found.verdict.code}); {unit.level(value)}, gain {unit.difference(x.gain.value)} ({unit.between(x.gain.low, x.gain.high)}), "
+    return (f"{found.verdict.word} ({found.verdict.code}); {unit.level(value)}, gain {unit.gain(*x.gain)}, "
             f"worth {x.effective:.0f} visits")  # fmt: skip
 
 
