@@ -2,7 +2,8 @@
 
 python benchmarks/verdicts.py                        # all cases (some minutes on one core), writes benchmarks/results/verdicts.json and the page
 python benchmarks/verdicts.py --cases ward-none …    # these alone; the rest of the file stays
-python benchmarks/verdicts.py --page                 # only the table in docs/verdict.md, from that file
+python benchmarks/verdicts.py --fresh                # worlds and logs by which no constant of the rule was chosen, into verdicts_fresh.json
+python benchmarks/verdicts.py --page                 # only the tables in docs/verdict.md, from both files
 
 A study is dealt out, fitted, chosen and judged by the code of `topstitch.study`; only the algorithms are tables that are learned in a moment.
 """
@@ -10,6 +11,7 @@ A study is dealt out, fitted, chosen and judged by the code of `topstitch.study`
 import argparse
 import json
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -30,8 +32,8 @@ from topstitch.study.verdict import ERRORS
 from topstitch.worlds import MDP, sample
 
 HERE = Path(__file__).resolve().parent
-RESULTS, PAGE = HERE / "results/verdicts.json", HERE.parent / "docs/verdict.md"
-BEGIN, END = "<!-- begin of what benchmarks/verdicts.py writes -->", "<!-- end of what benchmarks/verdicts.py writes -->"
+RESULTS, FRESH, PAGE = HERE / "results/verdicts.json", HERE / "results/verdicts_fresh.json", HERE.parent / "docs/verdict.md"
+BEGIN, END = "<!-- begin of {} -->", "<!-- end of {} -->"
 STUDIES, SLOW = 60, 15
 "Of each case, and of those with 716 states."
 
@@ -60,7 +62,8 @@ class World(NamedTuple):
 class Case(NamedTuple):
     """A kind of study."""
 
-    world: Callable[[], World]
+    world: Callable[[int], World]
+    "Of a seed."
     episodes: int
     recorded: bool
     about: str
@@ -91,7 +94,8 @@ def ward(states: int, actions: int, *, effect: float, ending: float, sure: float
     return World(mdp, tuple(softmax(sure * rng.normal(size=(n, actions))) for _ in range(loggers)), 1 if ending == 1 else 60)
 
 
-def sepsis() -> World:
+def sepsis(seed: int) -> World:
+    """There is only one."""
     from topstitch.worlds.icu_sepsis import clinician, icu_sepsis
 
     return World(icu_sepsis(masks=False), (clinician(),), 60)
@@ -146,8 +150,8 @@ def harmful(train: Episodes, world: World) -> dict[str, np.ndarray]:
 
 
 def cases() -> dict[str, Case]:
-    bandit = lambda **how: lambda: ward(10, 4, ending=1.0, **how)
-    stays = lambda **how: lambda: ward(25, 4, ending=0.25, **how)
+    bandit = lambda **how: lambda seed: ward(10, 4, ending=1.0, seed=seed, **how)
+    stays = lambda **how: lambda seed: ward(25, 4, ending=0.25, seed=seed, **how)
     return {
         "bandit-none": Case(bandit(effect=0.0), 4000, True, "one decision, nothing to gain", learned),
         "bandit-none-fit": Case(bandit(effect=0.0), 4000, False, "the same, probabilities estimated", learned),
@@ -191,11 +195,15 @@ def simulate(case: Case, world: World, truth: float, log: Episodes, seed: int) -
             "control": x.control.value, "net": x.net.value, "low": x.net.low, "high": x.net.high, "gain_low": x.gain.low, "gain_high": x.gain.high, "bound": x.bound}  # fmt: skip
 
 
-def measure(name: str, case: Case, studies: int) -> list[dict]:
-    world = case.world()
-    truth, began = world.practice(), time.monotonic()
-    key = jax.random.key(int.from_bytes(name.encode()[:7], "big") % 2**31)
-    rows = [plain(simulate(case, world, truth, world.log(case.episodes, jax.random.fold_in(key, i)), i)) for i in range(studies)]
+def measure(name: str, case: Case, studies: int, fresh: bool) -> list[dict]:
+    """Studies of one world, in which cases of the same world have the same logs; or, `fresh`, each of another world and another log."""
+    began, rows = time.monotonic(), []
+    seed = zlib.crc32(name.encode()) if fresh else 0
+    key = jax.random.key(seed if fresh else int.from_bytes(name.encode()[:7], "big") % 2**31)
+    for i in range(studies):
+        world = case.world(seed + i) if fresh or i == 0 else world
+        log = world.log(case.episodes, jax.random.fold_in(key, i))
+        rows.append(plain(simulate(case, world, world.practice(), log, seed + i)))
     print(f"{name}: {studies} studies, {(time.monotonic() - began) / studies:.2f} s each", flush=True)
     return rows
 
@@ -254,29 +262,38 @@ def page(results: dict) -> str:
     return "\n".join(out + lines)
 
 
-def write_page(results: dict) -> None:
+def read(path: Path) -> dict:
+    return json.loads(path.read_text()) if path.is_file() else {"cases": {}}
+
+
+def write_page() -> None:
     text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    write_bytes(PAGE, f"{before}{BEGIN}\n\n{page(results)}\n\n{END}{after}".encode())
+    for path in (RESULTS, FRESH):
+        begin, end = (mark.format(path.name) for mark in (BEGIN, END))
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}\n\n{page(read(path))}\n\n{end}{rest.partition(end)[2]}"
+    write_bytes(PAGE, text.encode())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*", default=None)
     parser.add_argument("--studies", type=int, default=None)
+    parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--dry", action="store_true", help="print, and write nothing")
     options = parser.parse_args()
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"cases": {}}
+    path = FRESH if options.fresh else RESULTS
+    results = read(path)
     if not options.page:
         for name in options.cases or cases():
-            results["cases"][name] = measure(name, cases()[name], options.studies or (SLOW if name.startswith("sepsis") else STUDIES))
+            studies = options.studies or (SLOW if name.startswith("sepsis") else STUDIES)
+            results["cases"][name] = measure(name, cases()[name], studies, options.fresh)
             print(json.dumps(summed(results["cases"][name])), flush=True)
             if not options.dry:
-                write_bytes(RESULTS, (json.dumps(plain(results)) + "\n").encode())
+                write_bytes(path, (json.dumps(plain(results)) + "\n").encode())
     if not options.dry:
-        write_page(results)
+        write_page()
 
 
 if __name__ == "__main__":
