@@ -34,7 +34,7 @@ def decide(
     the policy cannot be asked about, such as a category that it never saw.
     """
     from .data.cells import clean
-    from .data.intake.sources import parts
+    from .data.intake.sources import hint, parts
 
     if isinstance(policy, (str, os.PathLike)):
         path = find_policy(policy)
@@ -51,7 +51,7 @@ def decide(
     wanted = list(dict.fromkeys([*(column.name for column in codec.obs), *codec.mask]))
     if lacking := [name for name in wanted if name not in part.names]:
         raise BadData(f"{part.name}: there is no column {', '.join(map(repr, lacking[:8]))}, which the policy looks at. It needs {', '.join(wanted[:20])}"
-                      f"{' …' if len(wanted) > 20 else ''}.")  # fmt: skip
+                      f"{' …' if len(wanted) > 20 else ''}.{hint(part.names)}")  # fmt: skip
     called = [name for name in (*codec.episode, codec.time) if name in part.names]
     frames = [frame for frame, _ in part.read(list(dict.fromkeys([*wanted, *called])), 1 << 24)]
     if not sum(frame.height for frame in frames):

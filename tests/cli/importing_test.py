@@ -2,6 +2,7 @@
 
 import io
 import json
+import tomllib
 
 import pytest
 
@@ -93,6 +94,17 @@ def test_guesses_are_shown_with_reasons_and_asked_about(topstitch, ward, monkeyp
     assert code == 0 and "Guessed from" in err
 
 
+def test_signs_of_another_country_are_named_and_guessed(topstitch, here):
+    (here / "plant.csv").write_text("lot;step;heat;valve;reward;done\n1;1;70,5;open;1,25;0\n1;2;68;shut;-0,5;1\n")
+    code, _, err = topstitch("data", "import", "plant.csv", "--obs", "heat", "--action", "valve", "--reward", "reward", *ENDS, "-o", "D")
+    assert code == 1 and "give --separator ';'" in err
+    code, _, err = topstitch("data", "import", "plant.csv", "--guess", "--yes", "--action", "valve", "-o", "D")
+    said = " ".join(err.split())
+    assert code == 0 and "separator ';' without it" in said and "decimal ',' the cells of 'heat'" in said, err
+    rules = tomllib.loads((here / "D" / "roles.toml").read_text())
+    assert (rules["separator"], rules["decimal"], rules["obs"]) == (";", ",", ["heat"])
+
+
 def test_a_policy_decides_in_the_words_of_the_table(topstitch, ward):
     topstitch("data", "import", "ward.csv", *SAID, *ENDS, *RULES, "-o", "D")
     code, _, err = topstitch(
@@ -112,6 +124,7 @@ def test_a_policy_decides_in_the_words_of_the_table(topstitch, ward):
     code, out, _ = topstitch("decide", "runs", "--data", "new.csv")
     assert code == 0 and "dose" in out
     for text, words in {
+        new.replace(",", ";"): ["no column 'age'", "give --separator ';'"],
         new.replace("west", "north"): ["bad.csv: column 'ward', row 3 (line 4)", "'north'", "none of the known categories (east, west)", "--other ward=K"],
         new.replace("ward", "wing"): ["no column 'ward'", "lactate"], new.replace("60,", "old,"): ["'age', row 1 (line 2)", "'old'"],
         new.replace("30", ""): ["'age', row 3", "empty cell"], "lactate,ward,age\n": ["at least one row"],

@@ -91,6 +91,14 @@ def test_sound_files_with_something_changed(tmp_path, ending, sound):
     fuzz()
 
 
+@pytest.mark.parametrize("path", sorted((Path(__file__).parent / "damaged").iterdir()), ids=lambda path: path.name)
+def test_what_fuzzing_has_found(path):
+    """Inputs that once ended the program, or came through as an error that is not ours (`benchmarks/fuzz.py`)."""
+    with pytest.raises(BadData):
+        read(path, **(ROLES if path.suffix in (".parquet", ".arrow") else {}))
+    tried(path)
+
+
 CELL = st.one_of(
     st.sampled_from(["", " ", "1", "0", "-1", "1.5", "NaN", "nan", "inf", "-Infinity", "1e400", "99999999999999999999999", "0x10", "1_000", "1,5", "TRUE", "yes", "null", "NA",
                      '"', '""', "a\nb", "\r", "=1+1", "@SUM(A1)", "\ufeff", "é", "🙂", "..", "/etc/passwd", "2024-01-01", "24:61", "\x1b[31m"]),

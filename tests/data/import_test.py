@@ -88,6 +88,7 @@ def test_frames_databases_and_queries(tmp_path):
     frame, tidy = stays(), read_table(stays(), **ROLES)
     for source in (frame, frame.lazy(), frame.to_arrow(), frame.to_pandas()):
         same(import_table(source, **ROLES), tidy)
+    refused("column 'obs_2' holds objects of Python", source=frame.with_columns(pl.Series("obs_2", [object()] * 9, dtype=pl.Object)))
     with sqlite3.connect(tmp_path / "ward.db") as base:
         base.execute("CREATE TABLE stays (stay, hour, obs_1, obs_2, obs_10, action, reward, done)")
         base.executemany("INSERT INTO stays VALUES (?, ?, ?, ?, ?, ?, ?, ?)", frame.drop("p", "name").rows())
@@ -139,6 +140,18 @@ def test_folders_patterns_and_many_files(tmp_path):
     refused("no table in this folder", source=tmp_path / "empty")
     write(frame[:3].drop("obs_2"), tmp_path / "more" / "day 12.csv")
     refused("day 12.csv", "'obs'", "obs_2", source=tmp_path)
+
+
+def test_columns_in_the_names_of_folders(tmp_path):
+    frame = stays()
+    for year, rows in {"2023": frame[:5], "__HIVE_DEFAULT_PARTITION__": frame[5:]}.items():
+        (tmp_path / f"year={year}" / "ward=a%20b").mkdir(parents=True)
+        write(rows, tmp_path / f"year={year}" / "ward=a%20b" / "part-0.parquet")
+    log = import_table(tmp_path, **(ROLES | {"obs": ["year", "obs_1"]}), info="ward", missing={"year": "fill:0"})
+    assert log.obs[:, 0].tolist() == [2023] * 4 + [0] * 4 and set(log.info["ward"]) == {"a b"}
+    assert [note for note in log.notes if "names of folders" in note] == [
+        "Taken from the names of folders, for every row of the files within: year, ward."
+    ]
 
 
 def test_every_file_an_episode_every_row_an_episode(tmp_path):
@@ -274,6 +287,12 @@ def test_words_that_stand_for_nothing(tmp_path):
 # rewards, ends and times ------------------------------------------------------------------------------------------------
 
 
+def test_a_reward_may_be_true_or_false(tmp_path):
+    frame = stays().with_columns(reward=pl.col("action") == 1)
+    for source in (frame, write(frame, tmp_path / "log.csv")):
+        assert import_table(source, **ROLES).reward.tolist() == [0, 1, 0, 0, 0, 0, 1, 0]
+
+
 def test_a_reward_may_stand_in_the_next_row():
     frame = pl.DataFrame({"run": [1, 1, 1, 2, 2, 3], "t": [0, 1, 2, 0, 1, 0], "x": [0.0, 1, 2, 3, 4, 5], "a": [0, 1, None, 1, None, None],
                           "r": [None, 0.5, 1.5, None, 2.5, None], "end": [0, 0, 1, 0, 0, 0]})  # fmt: skip
@@ -317,13 +336,20 @@ def test_steps_last_as_long_as_their_times_say():
 @pytest.mark.parametrize(
     ("cells", "form"),
     [
-        (["2024-01-31", "2024-02-01", "2024-02-02"], None), (["2024-01-31T00:00Z", "2024-02-01 00:00:00", "2024-02-02 00:00:00.0"], None),
+        (["2024-01-31", "2024-02-01", "2024-02-02"], None), (["2024-01-31T00:00Z", "2024-02-01 00:00:00", "2024-02-02 00:00:00.0 UTC"], None),
         (["2024-01-31 02:00:00+02:00", "2024-02-01 00:00:00Z", "2024-02-01T23:30:00-00:30"], None), (["31.01.2024", "01.02.2024", "02.02.2024"], "%d.%m.%Y"),
     ],
 )  # fmt: skip
 def test_dates_of_many_spellings(cells, form):
     log = import_table(stays()[:3].with_columns(hour=pl.Series(cells)), **ROLES, time_format=form)
     assert np.diff(log.time).tolist() == [86400, 86400] and log.time[0] == 1706659200
+
+
+def test_durations_count_in_seconds():
+    frame = stays().with_columns(hour=pl.duration(hours="hour"), obs_1=pl.duration(minutes="hour"))
+    log = import_table(frame, **ROLES)
+    assert log.time[:3].tolist() == [0, 3600, 7200] and log.obs[:3, 0].tolist() == [0, 60, 120]
+    assert read_table(stays().with_columns(stay=pl.duration(hours="stay")), **ROLES).lengths.tolist() == [3, 1, 4]
 
 
 def test_dates_that_could_be_mistaken():
@@ -389,6 +415,11 @@ def test_kinds_of_decisions():
     joint = import_table(mixed(), **both, joint=True)
     assert joint.action_names[0] == "drug none, male true" and joint.spec.action == Discrete(len(joint.action_names))
     assert joint.codec.decode(joint.action).rows() == log.codec.decode(log.action).rows()
+
+
+def test_a_word_that_reads_like_infinity(tmp_path):
+    frame = stays().with_columns(action=pl.Series(["inf", "x", "x"] * 3))
+    assert import_table(frame, **ROLES, out=tmp_path / "D").action_names == ("inf", "x")
 
 
 def test_bins_of_a_dose():
@@ -485,6 +516,12 @@ def test_rules_survive_their_file(plain):
     assert Rules.of(tomllib.loads(rules.toml({"obs": "because\nof this"}))) == rules
 
 
+def test_a_number_too_long_for_python_is_refused(tmp_path):
+    (tmp_path / "roles.toml").write_text(f"states = {'9' * 5000}")
+    with pytest.raises(BadData, match=r"roles\.toml: cannot be read as TOML"):
+        Rules.read(tmp_path / "roles.toml")
+
+
 def test_a_log_in_stretches_is_the_log(tmp_path):
     import log_test
 
@@ -535,10 +572,15 @@ def test_nothing_is_left_of_what_fails(tmp_path):
         (b'stay,hour,obs_1,action,reward,done\n1,0,1,0,1,0\n1,1,"1,0,1,1\n', ["row 2", "quotation mark"]),
         (b'stay,hour,obs_1,action,reward,done\n1,0,5" pipe,0,1,0\n1,1,"x",0,1,1\n', ["row 1 (line 2)", "quotation mark in the middle"]),
         (b"stay,hour,obs_1,action,reward,done\n1,0,1\x00,0,1,0\n", ["row 1 (line 2)", "value 0"]),
-        (b"stay,hour,obs_1,obs_1,reward,done\n1,0,1,0,1,0\n", ["'obs_1'", "more than once"]),
+        (b"stay,hour,obs_1,obs_1,reward,done\n1,0,1,0,1,0\n", ["'obs_1'", "more than one column: 3 and 4"]),
+        (b"stay,hour,obs_1,action,reward,done\r1,0,1,0,1,0\r1,1,1,0,1,1\r", ["carriage returns"]),
+        (b'stay,hour,obs_1,action,reward,done\n1,0,"1,5",0,1,0\n1,1,2,1,1,1\n', ["'obs_1', row 1 (line 2)", "--decimal ,", "--one-hot 'obs_1'"]),
+        (b'stay,hour,obs_1,action,reward,done\n1,0,1,"1,5",1,0\n1,1,2,1,1,1\n', ["'action', row 1 (line 2)", "--decimal ,", "--order action"]),
+        (b'stay,hour,obs_1,action,reward,done\n1,0,1,0,"1,5",0\n1,1,2,1,1,1\n', ["'reward', row 1 (line 2)", "--decimal ,"]),
         (b"stay,hour,obs_1,action,reward,done\n1,0,inf,0,1,0\n1,1,1,0,1,1\n", ["'obs_1'", "row 1 (line 2)", "finite", "inf"]),
         (b"stay,hour,obs_1,action,reward,done\n1,0,1e999,0,1,0\n1,1,1,0,1,1\n", ["'obs_1'", "row 1 (line 2)", "finite"]),
         (b"stay,hour,obs_1,action,reward,done\n1,0,1,0,one,0\n1,1,1,0,1,1\n", ["'reward'", "row 1 (line 2)", "'one'"]),
+        (b'name,stay,hour,obs_1,action,reward,done\n"' + b"x\n" * 70_000 + b'",1,0,1,0,1,0\n,1,1,1,0,one,1\n', ["'reward', row 2 (line 70,003)"]),
         (b"stay,hour,obs_1,action,reward,done\n1,0,1,0,1,0\n1,1,1,0,1,2\n", ["'done'", "row 2 (line 3)", "'2'"]),
     ],
 )  # fmt: skip
@@ -546,6 +588,17 @@ def test_bad_files_are_named(tmp_path, content, words):
     path = tmp_path / "log.csv"
     path.write_bytes(content)
     refused("log.csv", *words, source=path)
+
+
+def test_what_spreadsheets_leave_behind(tmp_path):
+    """A byte order mark, a column of row numbers without a name, and empty columns behind the last."""
+    lines = stays().write_csv().splitlines()
+    path = tmp_path / "log.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([f",{lines[0]},,", *(f"{i},{line},," for i, line in enumerate(lines[1:]))]).encode())
+    log = import_table(path, **ROLES)
+    same(log, read_table(stays(), **ROLES))
+    same(read_table(path, **ROLES), log)
+    assert any("leaves 3 names empty; called column 1, column 12, column 13" in note for note in log.notes)
 
 
 def test_habits_of_other_countries(tmp_path):
@@ -569,7 +622,8 @@ def test_habits_of_other_countries(tmp_path):
         ({"missing": "guess"}, "one of refuse"), ({"bins": 1}, "number of bins, from 2"), ({"bins": {"action": [2, 1]}}, "increasing edges"),
         ({"missing": {"nothing": "fill:1"}}, "'nothing'"), ({"low": 0}, "only one of 'low' and 'high'"), ({"separator": ";;"}, "one character"),
         ({"other": {"obs_1": 0}}, "how many categories"), ({"time": "hours"}, "'hour'"), ({"repeated": "all"}, "one of refuse"), ({"na": [1]}, "list of texts"),
-        ({"unit": "1", "duration": "1 + obs_1"}, "both are given"), ({"joint": True}, "one choice of several"), ({"actions": [2, 2]}, "one number for each column"),
+        ({"unit": "1", "duration": "1 + obs_1"}, "both are given"), ({"joint": True}, "one choice of several"), ({"bins": {"action": [0, 1, np.inf]}}, "none of them infinite"),
+        ({"low": 10**400, "high": 1}, "must be a number"), ({"encoding": "hex"}, "Python knows"), ({"encoding": "a\0b"}, "Python knows"), ({"actions": [2, 2]}, "one number for each column"),
     ],
 )  # fmt: skip
 def test_rules_that_cannot_be_meant(tmp_path, rules, words):

@@ -305,7 +305,7 @@ def test_columns_that_are_not_there():
         (lambda lines: [*lines[:3], "", *lines[3:]], ["row 3 (line 4)", "blank"]),
         (lambda lines: [lines[0]], ["only a header"]),
         (lambda lines: [], ["empty"]),
-        (lambda lines: [lines[0].replace("obs_2", "obs_1"), *lines[1:]], ["'obs_1'", "more than once"]),
+        (lambda lines: [lines[0].replace("obs_2", "obs_1"), *lines[1:]], ["'obs_1'", "more than one column: 3 and 4"]),
         (lambda lines: [line.replace(",", ";") for line in lines], ["';'"]),
         (lambda lines: [*lines[:3], '"' + lines[3], *lines[4:]], ["quotation mark"]),
     ],

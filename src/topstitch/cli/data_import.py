@@ -30,6 +30,7 @@ examples:
       --reward '100 * survived - cost' --terminal died -o icu
   topstitch data import icu.db --query 'SELECT * FROM stays' --roles roles.toml -o icu"""
 
+FORMULAS = ("reward", "terminal", "truncated", "probability", "log_probability", "duration")
 COLUMN_OR_FORMULA = role("COLUMN|FORMULA")
 
 
@@ -148,7 +149,7 @@ class Options:
 
 
 def main(argv: list[str]) -> int:
-    options = parse(Options, argv, command="data import", about=ABOUT)
+    options = parse(Options, joined(argv), command="data import", about=ABOUT)
     if not options.files and options.reading.query is None:
         raise Wrong("Name the tables: topstitch data import stays.csv --guess -o D.")
     if options.out is None and not options.guess:
@@ -169,6 +170,18 @@ def main(argv: list[str]) -> int:
         account = run(source, given, options.out, query=options.reading.query, memory=memory, tell=tell, why=why)
     print(json.dumps(account | {"out": options.out}, indent=1)) if options.json else show(account, options.out)
     return 0
+
+
+def joined(argv: list[str]) -> list[str]:
+    """`--reward -cost` as `--reward=-cost`: a formula may begin with a minus, which would be taken for the next option."""
+    out: list[str] = []
+    for word in argv:
+        minus = word.startswith("-") and not word.startswith("--") and word not in ("-o", "-h")
+        if minus and out and out[-1].removeprefix("--").replace("-", "_") in FORMULAS:
+            out[-1] += f"={word}"
+        else:
+            out.append(word)
+    return out
 
 
 def rules(options: Options) -> dict[str, Any]:
@@ -232,11 +245,16 @@ def guessed(source: list[str], given, query: str | None, memory: int):
     import tempfile
 
     from ..data.intake.guess import guess
-    from ..data.intake.sources import parts
+    from ..data.intake.sources import parts, within
 
     with tempfile.TemporaryDirectory(prefix="topstitch-") as folder:
-        found = parts(source, query=query, separator=given.separator, encoding=given.encoding, memory=memory, scratch=Path(folder))
-        return guess(found, given)
+        opened = lambda sign: parts(source, query=query, separator=sign, encoding=given.encoding, memory=memory, scratch=Path(folder))
+        found, why = opened(given.separator), {}
+        if given.separator is None and found[0].kind == "CSV" and (sign := within(found[0].names)):
+            found, given = opened(sign), dataclasses.replace(given, separator=sign)
+            why["separator"] = "without it, the header would be a single name"
+        done = guess(found, given)
+        return dataclasses.replace(done, why=done.why | why)
 
 
 def show_guess(found) -> None:
@@ -251,6 +269,9 @@ def show_guess(found) -> None:
         if value:
             told = value if isinstance(value, str) else ", ".join(value[:6]) + (f" and {len(value) - 6} more" if len(value) > 6 else "")
             table.add_row(name, verbatim(told), verbatim(found.why.get(name, "as you said")))
+    for name in ("separator", "decimal"):
+        if name in found.why:
+            table.add_row(name, verbatim(repr(getattr(found.rules, name))), verbatim(found.why[name]))
     console.print(f"Guessed from {found.rows:,} rows:", table, sep="\n")
     if found.left:
         left = Table("left out", "why", box=None, header_style="bold", pad_edge=False)

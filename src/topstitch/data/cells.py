@@ -1,5 +1,6 @@
 """Cells of a table as numbers, flags, words or moments, whatever kind of column they were stored in. Empty cells are null."""
 
+import re
 from collections.abc import Collection
 
 import numpy as np
@@ -11,12 +12,14 @@ from .episodes import BadData
 SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 WIDEST = float(np.finfo(np.float32).max)
 TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+COMMA = re.compile(r"[+-]?\d+,\d+")
+"A number with a decimal comma, or with a comma between its thousands."
 FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-"Dates that cannot be mistaken: ISO 8601, with a space or a T, with or without an offset from UTC."
+"Dates that cannot be mistaken: ISO 8601, with a space or a T, with or without an offset from UTC, or the word UTC."
 
 
 def clean(frame: pl.DataFrame, empty: Collection[str] = ()) -> pl.DataFrame:
-    """Texts without spaces around them; blank ones, NaN and the words of `empty` as null; dates in UTC; rare kinds of numbers as text."""
+    """Texts without spaces around them; blank ones, NaN and the words of `empty` as null; dates in UTC; durations as numbers of seconds; rare kinds of numbers as text."""
 
     def one(column: pl.Series) -> pl.Series:
         kind = column.dtype
@@ -27,6 +30,8 @@ def clean(frame: pl.DataFrame, empty: Collection[str] = ()) -> pl.DataFrame:
         if isinstance(kind, pl.Datetime):
             column = column if kind.time_zone is None else column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
             return column.cast(pl.Datetime("us"))
+        if isinstance(kind, pl.Duration):
+            return column.dt.total_microseconds() / 1e6
         if kind == pl.Date:
             return column.cast(pl.Datetime("us"))
         if kind == pl.String or isinstance(kind, (pl.Categorical, pl.Enum, pl.Decimal)) or kind.is_integer() or kind == pl.Null:
@@ -45,13 +50,13 @@ def numbers(cells: pl.Series, fail: Fail, *, decimal: str = ".") -> pl.Series:
         if (wrong := out.is_null() & cells.is_not_null()).any():
             row = wrong.arg_max()
             fail(cells.name, row, f"expected a number, found {cells[row]!r}. Correct the cell; if it stands for an empty one, give "
-                 f"--na {cells[row]!r}.")  # fmt: skip
+                 f"--na {cells[row]!r}{'; if its comma stands before decimals, --decimal ,' if COMMA.fullmatch(cells[row]) else ''}.")  # fmt: skip
     elif kind.is_numeric() or kind == pl.Boolean:
         out = cells.cast(pl.Float64)
     else:
         row = cells.is_not_null().arg_max()
         remedy = "Give each number a column of its own." if kind.is_nested() else "Turn it into numbers first."
-        fail(cells.name, row, f"expected numbers, found {kind} ({cells[row]}). {remedy}")
+        fail(cells.name, row, f"expected numbers, found {kind} ({cells.gather([row]).to_list()[0]}). {remedy}")
     out = out.fill_nan(None)
     if (wide := (out.abs() > WIDEST)).any():
         row = wide.arg_max()
@@ -117,7 +122,7 @@ def moments(cells: pl.Series, fail: Fail, *, dates: bool, form: str | None = Non
         return numbers(cells, fail) if whole.null_count() > cells.null_count() else whole
     if kind == pl.Datetime:
         return cells.dt.timestamp("us")
-    if kind in (pl.Duration, pl.Time):
+    if kind == pl.Time:
         return cells.cast(pl.Duration("us")).dt.total_microseconds()
     return cells if kind.is_integer() else numbers(cells, fail)
 
@@ -126,7 +131,7 @@ def dated(cells: pl.Series, form: str | None = None) -> pl.Series:
     """Texts as whole microseconds since 1970; null where they are no dates."""
     text, forms = pl.col(cells.name), [form] if form else [*(f"{f}%#z" for f in FORMATS[:2]), *FORMATS]
     if form is None:
-        text = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(" ?Z$", "+00:00")
+        text = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(" ?(Z|UTC|GMT)$", "+00:00")
     read = (text.str.to_datetime(f, strict=False, time_unit="us").dt.timestamp("us") for f in forms)
     try:
         return cells.to_frame().select(pl.coalesce(*read).alias(cells.name)).to_series()

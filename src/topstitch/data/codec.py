@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -188,7 +189,7 @@ def values_of(column: Column, frame: pl.DataFrame, fail: Fail, decimal: str) -> 
         if not column.other and (odd := (codes == column.unknown) & read.is_not_null()).any():
             row, some = odd.arg_max(), ", ".join(known[:8]) + (f" and {len(known) - 8:,} more" if len(known) > 8 else "")
             fail(column.name, row, f"found {read[row]!r}, which is none of the known categories ({some}). Correct the cell, or import the "
-                 f"table anew with this category; --other {column.name}=K keeps the K commonest, and one dimension for rare and new ones.")  # fmt: skip
+                 f"table anew with this category; --other {shlex.quote(f'{column.name}=K')} keeps the K commonest, and one dimension for rare and new ones.")  # fmt: skip
         read = codes.set(read.is_null(), None)
     empty = read.is_null().to_numpy()
     values = read.cast(float).fill_null(0.0).to_numpy()

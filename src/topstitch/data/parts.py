@@ -6,20 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from .episodes import BadData, Episodes
 from .formats import suffix
 from .formats.columns import Table
-from .formats.files import PARQUET, Part, parts
+from .formats.files import PARQUET, Part, batches, parts
 from .formats.table import read_table
 
 ROWS = 200_000
 "Rows of a part."
 SETTINGS = ("states", "actions", "low", "high")
 "Roles that name no column."
-BUFFER = 2**20
-"Bytes of a column that are read at once."
 
 
 class Parts:
@@ -34,7 +31,7 @@ class Parts:
         if suffix(self.path) not in PARQUET:
             raise BadData(f"{path}: only Parquet tables are read in parts. Write the table as one, or read it whole.")
         file, named = parts(path)[0], {role: name for role, name in roles.items() if role not in SETTINGS}
-        head = Table(Part(str(path), file.names, lambda columns: pl.read_parquet(path, columns=columns, n_rows=1)), named)
+        head = Table(Part(str(path), file.names, lambda columns: next(batches(self.path, columns, 1), pl.DataFrame())), named)
         self.columns = head.roles
         if head.said == "always" and "episode" not in self.columns:
             raise BadData(f"{path}: 'always', without a column of episodes, makes the whole table one episode. Name the column 'episode'.")
@@ -49,15 +46,14 @@ class Parts:
 
     def __iter__(self) -> Iterator[Episodes]:
         wanted, names = sorted({name for columns in self.columns.values() for name in columns}), list[np.ndarray]()
-        with pq.ParquetFile(self.path, buffer_size=BUFFER, pre_buffer=False) as file:
-            first, rest = 0, pl.DataFrame()
-            for batch in file.iter_batches(self.rows, columns=wanted):
-                rest = pl.concat([rest, pl.DataFrame(pl.from_arrow(batch))]) if rest.height else pl.DataFrame(pl.from_arrow(batch))
-                if rest.height >= self.rows and (cut := self._last_start(rest)):
-                    yield self._log(rest[:cut], first, names)
-                    first, rest = first + cut, rest[cut:]
-            if rest.height:
-                yield self._log(rest, first, names)
+        first, rest = 0, pl.DataFrame()
+        for frame in batches(self.path, wanted, self.rows):
+            rest = pl.concat([rest, frame]) if rest.height else frame
+            if rest.height >= self.rows and (cut := self._last_start(rest)):
+                yield self._log(rest[:cut], first, names)
+                first, rest = first + cut, rest[cut:]
+        if rest.height:
+            yield self._log(rest, first, names)
         hashes = np.concatenate(names) if names else np.zeros(0)
         if len(np.unique(hashes)) < len(hashes):
             raise BadData(f"{self.path}: an episode comes back after rows of another one. Sort the rows by episode and time, or give each stretch "
@@ -88,6 +84,6 @@ class Parts:
         names = self.columns["action"]
         whole = all(head.parts[0].frame[name].dtype.is_integer() for name in names)
         if whole and not {"actions", "low", "high", "mask"} & set(self.roles):
-            most = pl.scan_parquet(self.path).select(pl.col(name).max() for name in names).collect(engine="streaming").row(0)
+            most = pl.concat([frame.select(pl.all().max()) for frame in batches(self.path, names, self.rows)]).max().row(0)
             if all(isinstance(x, int) for x in most):
                 self.roles["actions"] = most[0] + 1 if len(names) == 1 else [x + 1 for x in most]

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..episodes import BadData
 from . import existing, suffix, unreadable
@@ -20,19 +22,21 @@ from . import existing, suffix, unreadable
 CSV = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 PARQUET, ARROW = (".parquet", ".pq"), (".arrow", ".feather", ".ipc")
 SUFFIXES = (*CSV, *PARQUET, *ARROW)
+BUFFER = 1 << 20
+"Bytes of a column of Parquet that are read at once."
 
 
 class Part:
     """One file or frame: its rows, and how a person finds one of them."""
 
-    def __init__(self, name: str, names: list[str], load: Callable[[list[str]], pl.DataFrame], *, csv: tuple[Path, str] | None = None):
+    def __init__(self, name: str, names: list[str], load: Callable[[list[str]], pl.DataFrame], *, csv: Path | None = None):
         self.name, self.names, self.load, self.csv = name, names, load, csv
         self.frame = pl.DataFrame()
         self.notes: list[str] = []
 
     def row(self, row: int) -> str:
         """Row `row` as a person counts it: from 1, and in a CSV file by its line too."""
-        return f"row {row + 1:,}" + (f" (line {line_of(*self.csv, row):,})" if self.csv else "")
+        return f"row {row + 1:,}" + (f" (line {line_of(self.csv, row):,})" if self.csv else "")
 
 
 def is_frame(source) -> bool:
@@ -73,20 +77,52 @@ def _file(path) -> Part:
         return _text(path, CSV[ending])
     if path.is_dir() or ending not in SUFFIXES:
         raise BadData(f"{path}: expected a table, one of {' '.join(SUFFIXES)}. Rename or convert the file.")
+    kind, opened = ("a Parquet file", parquet) if ending in PARQUET else ("an Arrow file", arrow)
+    with opened(path) as file:
+        names = _guarded(path, kind, lambda: file.schema_arrow.names if ending in PARQUET else file.schema.names)
+    once(path, names)
+
+    def load(columns: list[str]) -> pl.DataFrame:
+        with opened(path) as file:
+            return _guarded(path, kind, lambda: framed(file.read(columns) if ending in PARQUET else file.read_all(), columns))
+
+    return Part(str(path), names, load)
+
+
+# Parquet and Arrow, by pyarrow: a damaged file makes the decoders of Polars end the process ------------------------------
+
+
+@contextlib.contextmanager
+def parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """An open Parquet file, whose columns are read a little at a time."""
+    _head(path)
+    with contextlib.ExitStack() as after:
+        yield _guarded(path, "a Parquet file", lambda: after.enter_context(pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER)))
+
+
+@contextlib.contextmanager
+def arrow(path: Path) -> Iterator[pa.RecordBatchFileReader | pa.RecordBatchStreamReader]:
+    """An open Arrow file, or a file of an Arrow stream."""
     head = _head(path)
-    if ending in PARQUET:
-        kind = "a Parquet file"
-        if head[:4] != b"PAR1":
-            raise BadData(f"{path}: expected {kind}, but it does not begin like one. Fetch or write it again.")
-        load = lambda columns: pl.read_parquet(path, columns=columns, glob=False, hive_partitioning=False)
-        return _binary(path, kind, pl.read_parquet_schema, load)
-    kind = "an Arrow file"
     if head[:4] == b"FEA1":
         raise BadData(f"{path}: a Feather file of version 1, which is not read. Write it again as version 2 or as Parquet.")
-    if head[:6] == b"ARROW1":
-        return _binary(path, kind, pl.read_ipc_schema, lambda columns: pl.read_ipc(path, columns=columns))
-    load = lambda columns: pl.read_ipc_stream(path, columns=columns)
-    return _binary(path, kind, lambda path: pl.read_ipc_stream(path, n_rows=0).schema, load)
+    with pa.OSFile(str(path)) as file:
+        yield _guarded(path, "an Arrow file", lambda: (pa.ipc.open_file if head[:6] == b"ARROW1" else pa.ipc.open_stream)(file))
+
+
+def batches(path: Path, columns: list[str], rows: int) -> Iterator[pl.DataFrame]:
+    """The rows of a Parquet file, so many at a time."""
+    with parquet(path) as file:
+        found = file.iter_batches(rows, columns=columns)
+        while (batch := _guarded(path, "a Parquet file", lambda: next(found, None))) is not None:
+            yield _guarded(path, "a Parquet file", lambda batch=batch: framed(batch, columns))
+
+
+def framed(batch: pa.RecordBatch | pa.Table, columns: list[str]) -> pl.DataFrame:
+    """As a frame of Polars, which believes what it is given: so offsets and texts are checked first."""
+    batch = batch.select(columns)
+    batch.validate(full=True)
+    return pl.DataFrame(pl.from_arrow(batch))
 
 
 def _head(path: Path) -> bytes:
@@ -97,13 +133,8 @@ def _head(path: Path) -> bytes:
     return head
 
 
-def _binary(path: Path, kind: str, schema: Callable, load: Callable) -> Part:
-    names = list(_guarded(path, kind, lambda: schema(path)))
-    return Part(str(path), names, lambda columns: _guarded(path, kind, lambda: load(columns)).select(columns))
-
-
 def _guarded(path: Path, kind: str, call: Callable):
-    """The answer of Polars' decoder, or `BadData`."""
+    """The answer of a decoder, or `BadData`."""
     with unreadable(path, kind):
         try:
             return call()
@@ -129,13 +160,27 @@ class Stretch(NamedTuple):
     "Of the file that has been read, from 0 to 1."
 
 
+def decoder(encoding: str):
+    """Of pieces of text; `BadData` where Python knows no such encoding, or none of text."""
+    try:
+        made = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()
+        text = made.decode(b"", True)
+    except (LookupError, TypeError, ValueError, AssertionError):
+        text = None
+    if not isinstance(text, str):
+        raise BadData(f"{encoding!r} is no encoding of text that Python knows. Give one such as utf-8, latin-1 or utf-16.")
+    made.reset()
+    return made
+
+
 @contextlib.contextmanager
 def _records(path: Path, separator: str, encoding: str = "utf-8"):
-    """The header and the rows as lists of cells, and the line where each ends in `line_num`."""
+    """The text; and the header and the rows as lists of cells."""
+    decoder(encoding)
     encoding = "utf-8-sig" if encoding == "utf-8" else encoding
     with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb") as file:
         with io.TextIOWrapper(file, encoding=encoding, newline="") as text:  # pyright: ignore[reportArgumentType]
-            yield csv.reader(text, delimiter=separator, strict=True)
+            yield text, csv.reader(text, delimiter=separator, strict=True)
 
 
 @contextlib.contextmanager
@@ -154,14 +199,29 @@ def _is_text(path: Path, encoding: str = "utf-8"):
 
 
 def header(path: Path, separator: str, encoding: str = "utf-8") -> list[str]:
-    """The names of the columns, each of them once."""
-    with _is_text(path, encoding), _records(path, separator, encoding) as records:
+    """The names of the columns, as they are written."""
+    with _is_text(path, encoding), _records(path, separator, encoding) as (text, records):
         names = next(records, None)
+        if text.newlines == "\r":
+            raise BadData(f"{path}: its lines end in carriage returns alone. Save it with the line ends of Unix or Windows.")
     if not names or names == [""]:
         raise BadData(f"{path}: the file is empty; expected a header and rows. Fetch or write it again.")
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise BadData(f"{path}: the header names {', '.join(map(repr, repeated))} more than once. Give every column a name of its own.")
     return names
+
+
+def named(path: Path, written: Sequence[str]) -> list[str]:
+    """The names of the columns, each of them once; the third is "column 3" where the header leaves it empty."""
+    names = [name.strip() or f"column {j + 1}" for j, name in enumerate(written)]
+    once(path, names)
+    return names
+
+
+def once(where, names: Sequence[str]) -> None:
+    """`BadData`, if two columns of a table have the same name."""
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        places = [str(j + 1) for j, name in enumerate(names) if name == repeated]
+        raise BadData(f"{where}: {repeated!r} is the name of more than one column: {', '.join(places[:-1])} and {places[-1]}. Give each a name of its own.")  # fmt: skip
 
 
 def stretches(path: Path, separator: str, fields: int, encoding: str = "utf-8", size: int = 1 << 23) -> Iterator[Stretch]:
@@ -203,14 +263,15 @@ def stretches(path: Path, separator: str, fields: int, encoding: str = "utf-8", 
             found = 1 + np.diff(np.searchsorted(np.flatnonzero((text == mark) & ~inside), breaks), prepend=0)
             length = breaks - starts[:-1]
             length -= (length > 0) & (text[np.maximum(breaks - 1, 0)] == ord("\r"))
-            filled = np.flatnonzero(length)
+            hollow = length == found - 1  # nothing but separators, which spreadsheets leave behind the last row
+            filled = np.flatnonzero(~hollow)
             if len(filled) and blank is not None:
                 raise BadData(f"{blank}: expected {fields} fields as in the header, it is blank. {LOOK}")
             last = int(filled[-1]) if len(filled) else -1
-            wrong = ((found != fields) | (length == 0))[: last + 1]
+            wrong = ((found != fields) | hollow)[: last + 1]
             if wrong.any():
                 i = int(np.argmax(wrong))
-                what = "it is blank" if length[i] == 0 else f"found {found[i]}"
+                what = "it is blank" if hollow[i] else f"found {found[i]}"
                 raise BadData(f"{where(i)}: expected {fields} fields as in the header, {what}. {LOOK}")
             if last + 1 < len(breaks) and blank is None:
                 blank = where(last + 1)
@@ -225,18 +286,18 @@ LOOK = "Look there for a separator too many or too few, or a line broken in two.
 
 def _utf8(path: Path, encoding: str, size: int) -> Iterator[tuple[bytes | None, float]]:
     """The file in pieces of UTF-8 without a byte order mark, and how much of it has been read; at the end None."""
-    total, decoder = max(path.stat().st_size, 1), codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()
+    total, text = max(path.stat().st_size, 1), decoder(encoding)
     with path.open("rb") as raw, gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else contextlib.nullcontext(raw) as file:
         first = True
         while chunk := file.read(size):
             if encoding != "utf-8":
-                chunk = decoder.decode(chunk).removeprefix("\ufeff" if first else "").encode()
+                chunk = text.decode(chunk).removeprefix("\ufeff" if first else "").encode()
             elif first:
                 chunk = chunk.removeprefix(codecs.BOM_UTF8)
             first = False
             yield chunk, min(raw.tell() / total, 1.0)
         if encoding != "utf-8":
-            yield decoder.decode(b"", True).encode(), 1.0
+            yield text.decode(b"", True).encode(), 1.0
     yield None, 1.0
 
 
@@ -252,31 +313,36 @@ def _text(path: Path, separator: str) -> Part:
     """A CSV file. Its types are inferred from all rows, so that one bad cell leaves a column as text, where it can be named."""
     if path.is_dir():
         raise BadData(f"{path}: expected a file, but it is a folder.")
-    names, rows, whole = header(path, separator), 0, True
+    names, rows, whole = named(path, header(path, separator)), 0, True
     for stretch in stretches(path, separator, len(names)):
         rows, whole = rows + stretch.rows, stretch.ended
 
     def load(columns: list[str]) -> pl.DataFrame:
         if not rows:
             return pl.DataFrame()
-        read = lambda: pl.read_csv(path, columns=columns, separator=separator, infer_schema_length=None, glob=False)
+        places = sorted(map(names.index, columns))
+        read = lambda: pl.read_csv(path, columns=places, separator=separator, infer_schema_length=None, glob=False)
         frame = _guarded(path, "a CSV file", read)
+        frame.columns = [names[place] for place in places]
         if rows > frame.height:
             raise BadData(f"{path}: expected {rows:,} rows, but only {frame.height:,} can be read. Write it without control characters.")
         return frame.head(rows).select(columns)
 
-    part = Part(str(path), names, load, csv=(path, separator))
+    part = Part(str(path), names, load, csv=path)
     if not whole:
         part.notes.append(f"{path.name} does not end with the end of a line: make sure that it was not cut short.")
     return part
 
 
-def line_of(path: Path, separator: str, row: int, encoding: str = "utf-8") -> int:
+def line_of(path: Path, row: int, encoding: str = "utf-8") -> int:
     """The line, counted from 1, in which a row counted from 0 begins."""
-    with _records(path, separator, encoding) as records:
-        before = 0
-        for number, _ in enumerate(records):
-            if number == row + 1:
-                return before + 1
-            before = records.line_num
+    records, lines, quotes = 0, 0, 0
+    for chunk, _ in _utf8(path, encoding, 1 << 23):
+        text = np.frombuffer(chunk or b"", np.uint8)
+        inside = (np.cumsum(text == ord('"'), dtype=np.uint8) + quotes) % 2 == 1  # wraps, which leaves odd odd
+        breaks = np.flatnonzero((text == ord("\n")) & ~inside)
+        if records + len(breaks) > row:  # the header is a record too
+            return lines + int(np.count_nonzero(text[: breaks[row - records] + 1] == ord("\n"))) + 1
+        records, lines = records + len(breaks), lines + int(np.count_nonzero(text == ord("\n")))
+        quotes = (quotes + int(np.count_nonzero(text == ord('"')))) % 2
     return row + 2

@@ -71,4 +71,4 @@ def _arrays(path: Path, wanted: Sequence[str]) -> tuple[list[str], dict[str, np.
                         f"{path}: there is no array {name!r}. {among(name, names, 'The file holds')} Is it a file of another kind?"
                     )
             with unreadable(path, kind):
-                return names, {name: file[name] for name in wanted}
+                return names, {name: np.asarray(file[name]) for name in wanted}

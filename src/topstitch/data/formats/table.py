@@ -161,6 +161,8 @@ def write_table(log: Episodes, path: str | os.PathLike) -> dict[str, Any]:
 def _episodes(table: Table, column: str) -> tuple[np.ndarray, np.ndarray]:
     """(the first row of each episode, its name); an episode that comes back after another is refused."""
     cells = table.series(column)
+    if isinstance(cells.dtype, pl.Duration):
+        cells = cells.dt.total_microseconds()
     if cells.dtype.is_float():
         numbers = table.numbers(column)
         if (numbers == np.floor(numbers)).all():

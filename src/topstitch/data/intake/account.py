@@ -59,7 +59,11 @@ def columns(steps: Steps, facts: Mapping[str, Facts], codec: Codec) -> list[dict
 
     def put(name: str, role: str, **more) -> None:
         one = facts.get(name)
-        seen = {} if one is None else {"holds": one.holds, "empty": one.empty} | ({"low": one.low, "high": one.high} if one.numbers else {})
+        seen = (
+            {}
+            if one is None
+            else {"holds": one.holds, "empty": one.empty} | ({"low": one.low, "high": one.high} if one.low <= one.high else {})
+        )
         out.append({"column": name, "role": role, **seen, **more})
 
     for name in rules.episode:
@@ -92,7 +96,7 @@ def dropped(counter: Counter) -> str:
 
 def notes(steps: Steps, found: Sequence[Part], codec: Codec, joined: int, several: int, taken: np.ndarray) -> tuple[str, ...]:
     """What the user of the log should know."""
-    out = [note for part in found for note in part.notes]
+    out = list(dict.fromkeys(note for part in found for note in part.notes))
     say = out.append
     if joined:
         say(f"The rows of {joined:,} episodes did not lie together, and were brought together.")

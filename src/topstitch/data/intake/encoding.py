@@ -2,6 +2,7 @@
 so that the same rules encode other rows in the same way."""
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -112,9 +113,15 @@ def observed(rules: Rules, facts: Facts, refuse: Refuse) -> Column:
     return dataclasses.replace(column, missing=rule, fill=fill)
 
 
+COMMAS = ("expected numbers or words, found {!r}, which may be either. If the comma stands before decimals, give --decimal ,; if it parts thousands, "
+          "take it out of the cells; if these are words, give {}.")  # fmt: skip
+
+
 def categories(rules: Rules, facts: Facts, refuse: Refuse) -> Column:
     """A column of words, or of numbers that stand for such, as one dimension for each."""
     name, asked = facts.name, facts.name in rules.one_hot or facts.name in rules.other
+    if not asked and facts.comma:
+        refuse(facts, COMMAS.format(facts.odd["number"][2], f"--one-hot {name!r}"), "number")
     if not asked and 2 * facts.numbers > facts.present:
         odd = facts.odd["number"][2]
         refuse(facts, f"expected a number, as in most rows, found {odd!r} ({facts.present - facts.numbers - facts.nan:,} such cells). Correct them; "
@@ -124,8 +131,8 @@ def categories(rules: Rules, facts: Facts, refuse: Refuse) -> Column:
         return Column(name, "one-hot", holding(facts, given), given, other=name in rules.other)
     many = "more than 10,000" if facts.levels is None else f"{len(facts.levels):,}"
     if facts.levels is None or (name not in rules.other and len(facts.levels) > (MEMBERS if asked else WORDS)):
-        refuse(facts, f"has {many} different words, and each would be a dimension. Keep the commonest, with one dimension for all others "
-               f"(--other {name}=20), or leave the column out.")  # fmt: skip
+        refuse(facts, f"has {many} different words{f', such as {facts.common()[0]!r}' if facts.levels else ''}, and each would be a dimension. Keep the commonest, "
+               f"with one dimension for all others (--other {shlex.quote(f'{name}=20')}), or leave the column out.")  # fmt: skip
     common = facts.common()
     kept = tuple(sorted(common[: rules.other.get(name, len(common))], key=key))
     return Column(name, "one-hot", holding(facts, kept), kept, other=name in rules.other)
@@ -201,6 +208,8 @@ def members(rules: Rules, facts: Facts, place: int, refuse: Refuse) -> tuple[str
         return given
     if rules.actions:
         return tuple(map(str, range(rules.actions[place])))
+    if facts.comma:
+        refuse(facts, COMMAS.format(facts.odd["number"][2], f"their order: --order {name}=A,B,…"), "number")
     if facts.levels is None or len(facts.levels) > MEMBERS:
         count = f"{len(facts.levels):,}" if facts.levels is not None else "more than 10,000"
         refuse(facts, f"has {count} different values: too many for a choice that is not declared. Put them into bins (--bins 5), bound them as a "

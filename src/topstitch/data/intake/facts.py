@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from ..cells import FALSE, TRUE, WIDEST, dated, parsed, words
+from ..cells import COMMA, FALSE, TRUE, WIDEST, dated, parsed, words
 
 Holds = Literal["number", "whole", "flag", "text", "date", "nothing", "other"]
 LEVELS = 10_000
@@ -27,6 +27,8 @@ class Facts:
     whole: int = 0
     flags: int = 0
     dates: int = 0
+    commas: int = 0
+    "Texts that would be numbers if a comma stood before decimals."
     dtypes: set[Any] = dataclasses.field(default_factory=set)
     low: float = math.inf
     high: float = -math.inf
@@ -49,7 +51,9 @@ class Facts:
             read, lower = parsed(cells, decimal), cells.str.to_lowercase()
             self._numbers(read)
             self.nan += int(read.is_nan().sum() or 0)
-            self._odd("number", read.is_null() & cells.is_not_null(), cells, part, start)
+            strange = read.is_null() & cells.is_not_null()
+            self._odd("number", strange, cells, part, start)
+            self.commas += int(cells.filter(strange).str.contains(f"^{COMMA.pattern}$").sum() or 0)
             known = lower.is_in([*TRUE, *FALSE])
             self.flags += int(known.sum() or 0)
             self._odd("flag", ~known & cells.is_not_null(), cells, part, start)
@@ -109,6 +113,11 @@ class Facts:
         if self.dates == self.present:
             return "date"
         return "text" if self.levels is None or self.levels else "other"
+
+    @property
+    def comma(self) -> bool:
+        """Whether all cells are numbers once a comma may stand before decimals, or between thousands."""
+        return self.commas > 0 and self.commas + self.numbers == self.present
 
     @property
     def mean(self) -> float:

@@ -43,7 +43,7 @@ def names(text: str, role: str) -> set[str]:
     nodes, calls = list(ast.walk(reader.tree)), {node.func for node in ast.walk(reader.tree) if isinstance(node, ast.Call)}
     for call in calls:
         if not isinstance(call, ast.Name) or call.id not in reader.functions():
-            reader.fail(f"there is no function {ast.unparse(call)!r}", call)
+            reader.fail("there is no function like this", call)
     quoted = {node.args[0].value for node in nodes if _called(node) == "col" and node.args and isinstance(node.args[0], ast.Constant)}
     return {node.id for node in nodes if isinstance(node, ast.Name) and node not in calls} | {
         name for name in quoted if isinstance(name, str)

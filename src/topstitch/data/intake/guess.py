@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,24 +11,27 @@ import polars as pl
 
 from ..cells import clean, flags, moments, numbers, words
 from ..episodes import BadData
+from . import formula
 from .encoding import WORDS
 from .facts import Facts
-from .rules import EACH, Rules
+from .rules import EACH, SINGLE, Rules
 from .sources import Part, natural
 
 SAMPLE = 100_000
 "Rows that are looked at."
+FEW = 0.1
+"The share of rows that may repeat the episode and time of another: an import refuses them, and says what to do."
 
 NAMES = {
-    "episode": "episode ep stay session trajectory traj patient subject encounter visit admission hadm icustay case trip conversation game run user customer",
+    "episode": "episode ep stay session trajectory traj patient subject encounter visit admission hadm icustay case batch lot trip conversation game run user customer order",
     "time": "time timestamp datetime date hour minute second day week month t step timestep tick seq sequence charttime",
-    "reward": "reward rewards r rew payoff utility profit revenue click clicked converted conversion",
+    "reward": "reward rewards r rew payoff utility profit revenue yield click clicked converted conversion",
     "cost": "cost costs loss penalty",
-    "terminal": "terminal terminals terminated done died dead death expired absorbing end ended",
+    "terminal": "terminal terminals terminated done died dead death expired absorbing end ended last final",
     "truncated": "truncated truncation timeout timeouts censored",
     "probability": "probability prob p propensity pscore pi",
     "log_probability": "logp logprob",
-    "action": "action actions act a dose treatment treat decision choice arm chosen intervention item",
+    "action": "action actions act a dose treatment treat decision choice arm chosen intervention setpoint offer ad recommendation recommended item",
     "mask": "mask allowed legal available may",
     "logger": "logger policy clinician doctor nurse operator agent",
     "obs": "obs observation observations state states s feature features x",
@@ -79,9 +83,20 @@ class Guess:
 
 
 def guess(parts: Sequence[Part], said: Rules, memory: int = 64 << 20) -> Guess:
-    """Rules for the roles that `said` leaves open, from the first rows of the parts."""
+    """Rules for the roles that `said` leaves open, and for the decimal sign, from the first rows of the parts."""
     frame, facts = _sample(parts, said, memory)
-    return _Guesser(frame, facts, said.spelt(parts[0].names, parts[0].name)).guess()
+    why = {}
+    if said.decimal == "." and (name := _decimal(frame, facts)):
+        said = dataclasses.replace(said, decimal=",")
+        why["decimal"] = f"the cells of {name!r} are numbers with a comma before their decimals"
+        frame, facts = _sample(parts, said, memory)
+    found = _Guesser(frame, facts, said.spelt(parts[0].names, parts[0].name)).guess()
+    return dataclasses.replace(found, why=found.why | why)
+
+
+def _decimal(frame: pl.DataFrame, facts: dict[str, Facts]) -> str | None:
+    """A column whose numbers have commas that do not part thousands, behind which three digits would always stand."""
+    return next((name for name, one in facts.items() if one.comma and frame[name].str.contains(r",(\d{1,2}|\d{4,})$").any()), None)
 
 
 def _sample(parts: Sequence[Part], said: Rules, memory: int) -> tuple[pl.DataFrame, dict[str, Facts]]:
@@ -114,6 +129,14 @@ class _Guesser:
         taken = {role: getattr(said, role) for role in ("episode", "time", "obs", "action", "mask", "info", "reward", "terminal", "truncated", "probability", "log_probability", "duration", "logger")}  # fmt: skip
         self.taken = {name for value in taken.values() for name in ((value,) if isinstance(value, str) else value or ())}
         self.open = {role for role, value in taken.items() if not value}
+        for role in SINGLE:
+            made = getattr(said, role)
+            if made and made not in frame.columns and not (role == "terminal" and made in ("always", "never")):
+                for name in sorted(formula.names(made, role) & set(frame.columns) - self.taken):
+                    self.skip(
+                        name,
+                        f"{role!r} is made of it, so that it may show what came of the decision; if it was known before, name it by --obs",
+                    )
 
     def guess(self) -> Guess:
         for name in self.frame.columns:
@@ -189,7 +212,8 @@ class _Guesser:
         columns = [name for name in self.found.get("episode", self.said.episode) if name in self.frame.columns]
         if not columns:
             return None
-        return self.frame.select(pl.concat_str([pl.col(name).cast(pl.String) for name in columns], separator="/")).to_series()
+        pieces = [words(self.frame[name], _never).alias(f"{j}") for j, name in enumerate(columns)]
+        return pl.DataFrame(pieces).select(pl.concat_str(pl.all(), separator="/")).to_series()
 
     def at_ends(self, name: str) -> bool:
         """Whether a flag is true only in last rows of episodes, where these lie together."""
@@ -204,7 +228,7 @@ class _Guesser:
     def episode(self) -> None:
         if "episode" not in self.open:
             return
-        called = self.free("episode")
+        called = sorted(self.free("episode"), key=lambda name: not self.together(name))
         for name in [*called, *(name for name in self.frame.columns if name not in self.taken and name not in called)]:
             one = self.facts[name]
             if one.holds not in ("whole", "text") or one.empty:
@@ -219,6 +243,13 @@ class _Guesser:
                 self.take("episode", (name,), [name], f"{name!r} {seen}, and {clock!r} begins anew with each")
                 return
 
+    def together(self, name: str) -> bool:
+        """Whether rows with the same word lie together."""
+        if self.facts[name].holds not in ("whole", "text"):
+            return False
+        cells = words(self.frame[name], _never)
+        return int(cells.rle_id()[-1]) + 1 == cells.n_unique()
+
     def clock(self, episode: pl.Series) -> str | None:
         """A column called like a time that increases in every stretch of an episode, and falls between them."""
         starts = np.flatnonzero((episode != episode.shift(-1)).fill_null(True).to_numpy()[:-1]) + 1
@@ -232,21 +263,29 @@ class _Guesser:
     def time(self) -> None:
         if "time" not in self.open:
             return
-        episode = self.names()
-        for name in self.free("time"):
+        episode, called = self.names(), self.free("time")
+        dates = [name for name in self.frame.columns if name not in self.taken and self.facts[name].holds == "date"]
+        for name in [*called, *(dates if len(dates) == 1 and dates[0] not in called else ())]:
             one = self.facts[name]
             if one.holds not in ("whole", "number", "date") or one.empty:
                 continue
             when = moments(self.frame[name], _never, dates=one.holds == "date", form=self.said.time_format)
-            told = when.is_sorted() if episode is None else not pl.DataFrame({"e": episode, "t": when}).is_duplicated().any()
-            if told:
-                self.take(
-                    "time",
-                    name,
-                    [name],
-                    f"{name!r} is called so, and {'increases' if episode is None else 'differs between the rows of every episode'}",
-                )
+            again = 0 if episode is None else int(pl.DataFrame({"e": episode, "t": when}).is_duplicated().sum())
+            if again <= FEW * len(when) if episode is not None else when.is_sorted():
+                seen = "increases" if episode is None else "differs between the rows of every episode"
+                why = "is called so" if name in called else "is the only column of dates"
+                self.take("time", name, [name], f"{name!r} {why}, and {seen}{f', but for {again:,} rows' if again else ''}")
                 return
+        for name in called:
+            if (why := self.strange_date(name)) is not None:
+                self.skip(name, why)
+
+    def strange_date(self, name: str) -> str | None:
+        """Why a column that looks like dates is no time."""
+        _, row, odd = self.facts[name].odd.get("date", (0, 0, ""))
+        if self.facts[name].holds != "text" or not re.match(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}", odd):
+            return None
+        return f"it looks like dates, but {odd!r} in row {row + 1:,} is not written as {self.said.time_format or '2024-01-31 12:00'}; see --time-format"
 
     def reward(self) -> None:
         if "reward" not in self.open:
@@ -331,6 +370,11 @@ class _Guesser:
                 if name not in self.taken:
                     self.skip(name, "not asked for")
             return
+        for name in [*self.free("reward"), *self.free("cost")]:
+            if self.facts[name].holds in ("whole", "number", "flag"):
+                self.skip(
+                    name, "it is called like a reward, and may show what came of the decision; if it was known before, name it by --obs"
+                )
         rest = [name for name in self.frame.columns if name not in self.taken]
         called = [name for name in rest if tokens(name)[0] in NAMES["obs"].split()]
         called = called if len(called) > 1 or "obs" in "".join(called[:1]) else []  # a lone x is a name like any other
@@ -357,15 +401,22 @@ class _Guesser:
         if one.holds in ("nothing", "date", "other"):
             return {"nothing": "it is empty", "date": "it holds dates", "other": "it holds neither numbers nor words"}[one.holds]
         if one.levels is not None and len(one.levels) == 1 and not one.empty:
-            return f"it is {next(iter(one.levels))!r} in every row"
+            return f"it is {next(iter(one.levels))!r} in every row that was looked at"
+        if (why := self.strange_date(name)) is not None:
+            return why
+        if one.comma:
+            return f"its numbers have commas between thousands, as in {one.odd['number'][2]!r}: take these out, and it can be observed"
+        differs = one.rows > 2 and (one.levels is None or 2 * len(one.levels) > one.rows)
+        if differs and (one.holds == "text" or ("id" in tokens(name) and one.holds == "whole")):
+            return f"it differs in most rows, as names do: {next(iter(one.levels or ['']))!r} …"
+        if "id" in tokens(name) and one.holds == "whole":
+            return f"its numbers are names; with --obs and --one-hot {shlex.quote(name)} it could be observed"
         if one.holds == "text" and (one.levels is None or len(one.levels) > WORDS):
-            return f"it holds more than {WORDS} different words; with --other {name}=20 it could be observed"
+            return f"it holds more than {WORDS} different words; with --other {shlex.quote(f'{name}=20')} it could be observed"
         if one.holds == "whole" and one.present == one.rows > 2:
             counted = numbers(self.frame[name], _never, decimal=self.said.decimal).to_numpy()
             if (np.diff(counted) == 1).all():
                 return "it numbers the rows"
-        if "id" in tokens(name) and one.holds in ("whole", "text") and (one.levels is None or 2 * len(one.levels) > one.rows):
-            return "it is a name of rows, different in most of them"
         return None
 
 

@@ -20,7 +20,7 @@ from .encoding import Refuse, encoded
 from .facts import Facts
 from .rows import EPISODE, NAME, PART, ROW, Order, Stack, pieces, together, whole
 from .rules import EACH, FILE, SINGLE, Rules
-from .sources import Part
+from .sources import Part, hint
 from .steps import Steps
 
 Tell = Callable[[str, int, int], None]
@@ -44,7 +44,7 @@ def agreed(rules: Rules, found: Sequence[Part]) -> Agreed:
     for role in ("obs", "action", "reward", "terminal"):
         if not getattr(rules, role):
             raise BadData(f"{first.name}: say which column is {role!r}{ENDS if role == 'terminal' else ''}. {among('', first.names, 'There are')} "
-                          "Or let roles be guessed: --guess.")  # fmt: skip
+                          f"Or let roles be guessed: --guess.{hint(first.names)}")  # fmt: skip
     spelt = rules.spelt(first.names, first.name)
     for part in found[1:]:
         theirs = rules.spelt(part.names, part.name)

@@ -3,19 +3,22 @@
 import dataclasses
 import fnmatch
 import itertools
-import json
 import math
 import os
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import tomli_w
+
 from ..codec import Missing
 from ..episodes import BadData
 from ..formats import among
+from ..formats.files import decoder
 from ..formats.table import MOST_ACTIONS
-from .sources import natural
+from .sources import hint, natural
 
 Texts = tuple[str, ...]
 Repeated = Literal["refuse", "same", "first", "last"]
@@ -82,7 +85,7 @@ class Rules:
         path = Path(path)
         try:
             plain = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, UnicodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BadData(f"{path}: cannot be read as TOML ({error}). Correct it, or name the roles as options.") from error
         return cls.of(plain, str(path))
 
@@ -95,17 +98,12 @@ class Rules:
         return {name: lists(value) for name, value in fields.items() if value not in ((), None, {}, False) and (name, value) not in IMPLIED}
 
     def toml(self, why: Mapping[str, str] | None = None) -> str:
-        """The text of a `roles.toml`, a line a rule; `why` gives reasons, by name of a role, as comments above it."""
-        lines, tables = [], []
+        """The text of a `roles.toml`; `why` gives reasons, by name of a role, as comments above it."""
+        rules, tables = [], []
         for name, value in self.plain().items():
-            lines_of = tables if isinstance(value, Mapping) else lines
             reason = "".join(letter if letter.isprintable() else " " for letter in (why or {}).get(name, ""))
-            lines_of += [f"# {reason}"] if reason else []
-            if isinstance(value, Mapping):
-                tables += [f"\n[{name}]", *(f"{_toml(column)} = {_toml(one)}" for column, one in value.items())]
-            else:
-                lines.append(f"{name} = {_toml(value)}")
-        return "\n".join([*lines, *tables, ""])
+            (tables if isinstance(value, Mapping) else rules).append((f"# {reason}\n" if reason else "") + tomli_w.dumps({name: value}))
+        return "\n".join(["".join(rules), *tables])
 
     def rule(self, column: str) -> Missing:
         """What an empty cell of an observed column means."""
@@ -154,11 +152,6 @@ WORDS = {"reward_at": ("same", "next"), "repeated": get_args(Repeated)}
 LISTS = ("episode", "obs", "action", "mask", "info", "na")
 
 
-def _toml(value: Any) -> str:
-    """A text, a number, a flag, or a list of such: JSON, which TOML reads alike."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
 def _filling(plain: Mapping[str, Any]) -> dict[str, Any]:
     """`fill:VALUE` among the rules for empty cells is the rule `fill` and a value."""
     missing = plain.get("missing")
@@ -177,14 +170,21 @@ def _number(text: str) -> float | str:
         return text
 
 
+def text(x: Any) -> bool:
+    return isinstance(x, str) and x != ""
+
+
+def number(x: Any) -> bool:
+    """Whether it is a number that a float can hold, and finite."""
+    return isinstance(x, (int, float)) and not isinstance(x, bool) and abs(x) <= sys.float_info.max
+
+
 def _checked(name: str, value: Any, where: str) -> Any:
     """A plain value as its field holds it."""
 
     def wrong(expected: str):
         return BadData(f"{where}: {name!r} must be {expected}, but it is {value!r}. Correct it.")
 
-    text = lambda x: isinstance(x, str) and x != ""
-    number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool)
     several = lambda x: isinstance(x, (list, tuple))
     if name in LISTS:
         value = [value] if isinstance(value, str) else value
@@ -199,8 +199,8 @@ def _checked(name: str, value: Any, where: str) -> Any:
         import codecs
 
         try:
-            codecs.lookup(value).incrementaldecoder("strict").decode(b"", True)
-        except (LookupError, TypeError, AssertionError, AttributeError):
+            decoder(value)
+        except BadData:
             raise wrong("an encoding that Python knows, such as latin-1 or utf-16") from None
         return "utf-8" if codecs.lookup(value).name in ("utf-8", "ascii", "utf-8-sig") else value
     count = lambda x: isinstance(x, int) and not isinstance(x, bool) and 0 < x <= MOST_ACTIONS
@@ -234,8 +234,6 @@ def _checked(name: str, value: Any, where: str) -> Any:
 
 def _table(name: str, value: Any, wrong) -> dict:
     """A table of one entry a column."""
-    text = lambda x: isinstance(x, str) and x != ""
-    number = lambda x: isinstance(x, (int, float)) and not isinstance(x, bool)
     if name == "one_hot" and (isinstance(value, str) or (isinstance(value, (list, tuple)) and all(map(text, value)))):
         value = dict.fromkeys([value] if isinstance(value, str) else value, ())
     if name in ("missing", "bins") and not isinstance(value, Mapping):
@@ -257,12 +255,14 @@ def _table(name: str, value: Any, wrong) -> dict:
         count = lambda x: name == "bins" and isinstance(x, int) and not isinstance(x, bool) and 1 < x <= 1000
         if not all(edges(x) or count(x) for x in lists.values()):
             raise wrong(
-                "for each column the number of bins, from 2, or their increasing edges" if name == "bins" else "numbers for each column"
+                "for each column the number of bins, from 2, or their increasing edges, none of them infinite"
+                if name == "bins"
+                else "numbers for each column"
             )
         return lists
     if name == "missing" and not all(x in get_args(Missing) for x in value.values()):
         raise wrong(f"one of {', '.join(get_args(Missing))} (with 'fill' naming the value) for each column, or for all")
-    if name == "fill" and not all(isinstance(x, (str, bool)) or (number(x) and math.isfinite(x)) for x in value.values()):
+    if name == "fill" and not all(isinstance(x, (str, bool)) or number(x) for x in value.values()):
         raise wrong("one value for each column")
     return dict(value)
 
@@ -274,9 +274,6 @@ def fitting(pattern: str, names: Sequence[str], role: str, where: str, *, wild: 
     wild = wild and any(sign in pattern for sign in "*?[")
     columns = sorted(fnmatch.filter(names, pattern), key=natural) if wild else []
     if not columns:
-        lone = names[0] if len(names) == 1 else ""
-        sign = next((sign for sign in (";", "\t", "|", ",") if sign in lone), None)
-        hint = f" The header is one name with {sign!r} in it: give --separator {sign!r}." if sign else ""
         raise BadData(f"{where}: no column {'fits' if wild else 'is called'} {pattern!r}, asked for as {role!r}. "
-                      f"{among(pattern, names, 'There are')}{hint}")  # fmt: skip
+                      f"{among(pattern, names, 'There are')}{hint(names)}")  # fmt: skip
     return columns

@@ -10,15 +10,14 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..episodes import BadData
 from ..formats import existing, suffix, unreadable
-from ..formats.files import ARROW, CSV, PARQUET, header, is_frame, line_of, stretches
+from ..formats.files import ARROW, CSV, PARQUET, arrow, framed, header, is_frame, line_of, named, once, parquet, stretches
 
 TABLES = (*CSV, *PARQUET, *ARROW)
 DATABASES = {b"SQLite format 3\0": "SQLite", b"DUCK": "DuckDB"}
@@ -75,7 +74,7 @@ def parts(source: Any, *, query: str | None, separator: str | None, encoding: st
     if not given:
         raise BadData("There is no file to import. Name files, folders or patterns such as 'stays/*.csv', or give a query.")
     paths, notes = _files(given)
-    found = [_file(path, separator, encoding) for path in paths]
+    found = [_in_folders(_file(path, separator, encoding), path) for path in paths]
     return [dataclasses.replace(found[0], notes=(*notes, *found[0].notes)), *found[1:]]
 
 
@@ -85,6 +84,18 @@ def parts(source: Any, *, query: str | None, separator: str | None, encoding: st
 def natural(name: str) -> list:
     """The key that sorts a2 before a10."""
     return [(int(piece), "") if piece.isdecimal() else (-1, piece) for piece in re.split(r"(\d+)", name)]
+
+
+def within(names: Sequence[str]) -> str | None:
+    """The sign that separates the cells, where a header was taken for a single name."""
+    lone = names[0] if len(names) == 1 else ""
+    sign = max(";\t|,", key=lone.count)
+    return sign if sign in lone else None
+
+
+def hint(names: Sequence[str]) -> str:
+    """A sentence on the separator, where that is the trouble."""
+    return f" The header is one name with {sign!r} in it: give --separator {sign!r}." if (sign := within(names)) else ""
 
 
 def _files(given: Sequence[str | os.PathLike]) -> tuple[list[Path], list[str]]:
@@ -157,6 +168,28 @@ def _file(path: Path, separator: str | None, encoding: str) -> Part:
                   "DuckDB databases with --query. Rename or convert the file.")  # fmt: skip
 
 
+def _told_by_folders(path: Path) -> dict[str, str | None]:
+    """Columns that stand in the names of folders, as Hive, Spark and Polars write them: year=2024/month=1/part.parquet."""
+    pairs = (piece.split("=", 1) for piece in path.parts[:-1] if "=" in piece)
+    return {unquote(name): None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value) for name, value in pairs if name}
+
+
+def _in_folders(part: Part, path: Path) -> Part:
+    """The part with the columns that its folders tell. Those of the file itself prevail."""
+    told = {name: value for name, value in _told_by_folders(path).items() if name not in part.names}
+    if not told:
+        return part
+
+    def read(columns: list[str], size: int) -> Batches:
+        for frame, share in part.read([name for name in columns if name not in told] or part.names[:1], size):
+            beside = [pl.lit(told[name], pl.String).alias(name) for name in columns if name in told]
+            yield frame.with_columns(beside).select(columns), share
+
+    apart(part.name, names := [*part.names, *told])
+    note = f"Taken from the names of folders, for every row of the files within: {', '.join(told)}."
+    return dataclasses.replace(part, names=names, read=read, notes=(*part.notes, note))
+
+
 def _some_table(path: Path, kind: str) -> str:
     if kind == "SQLite":
         with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(path)) as base:
@@ -167,8 +200,8 @@ def _some_table(path: Path, kind: str) -> str:
 
 def _csv(path: Path, separator: str, encoding: str) -> Part:
     written = header(path, separator, encoding)
-    names = [name.strip() or f"column {j + 1}" for j, name in enumerate(written)]
-    once(path, names)
+    names = named(path, written)
+    apart(path, names)
 
     def read(columns: list[str], size: int) -> Batches:
         places = sorted((names.index(column), column) for column in columns)
@@ -183,21 +216,21 @@ def _csv(path: Path, separator: str, encoding: str) -> Part:
                 )
             yield frame.select(columns), stretch.share
 
-    unnamed = [f"column {j + 1}" for j, name in enumerate(written) if not name.strip()]
+    unnamed = [name for name, said in zip(names, written) if not said.strip()]
     notes = (f"{path.name}: the header leaves {len(unnamed)} name{'s' if len(unnamed) > 1 else ''} empty; called {', '.join(unnamed[:5])}.",) if unnamed else ()  # fmt: skip
-    return Part(called(path), "CSV", names, read, path, lambda row: line_of(path, separator, row, encoding), notes)
+    return Part(called(path), "CSV", names, read, path, lambda row: line_of(path, row, encoding), notes)
 
 
 def _parquet(path: Path) -> Part:
     with _sound(path, "a Parquet file"):
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with parquet(path) as file:
             names, rows, width = file.schema_arrow.names, file.metadata.num_rows, _width(file.metadata)
-    once(path, names)
+    apart(path, names)
 
     def read(columns: list[str], size: int) -> Batches:
         with contextlib.ExitStack() as after:
             with _sound(path, "a Parquet file"):
-                file = after.enter_context(pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20))
+                file = after.enter_context(parquet(path))
                 batches = file.iter_batches(max(1, size // width), columns=columns, use_threads=False)
             yield from _of_arrow(path, "a Parquet file", batches, columns, rows)
 
@@ -212,25 +245,15 @@ def _width(metadata) -> int:
 
 def _arrow(path: Path) -> Part:
     kind = "an Arrow file"
-    with path.open("rb") as file:
-        head = file.read(6)
-    if head[:4] == b"FEA1":
-        raise BadData(f"{path}: a Feather file of version 1, which is not read. Write it again as version 2 or as Parquet.")
-
-    @contextlib.contextmanager
-    def opened():
-        with pa.OSFile(str(path)) as file:
-            with _sound(path, kind):
-                reader = pa.ipc.open_file(file) if head == b"ARROW1" else pa.ipc.open_stream(file)
-            yield reader
-
-    with opened() as reader:
+    with arrow(path) as reader, _sound(path, kind):
         names = reader.schema.names
-    once(path, names)
+    apart(path, names)
 
     def read(columns: list[str], size: int) -> Batches:
-        with opened() as reader:
-            whole = (reader.get_batch(i) for i in range(reader.num_record_batches)) if head == b"ARROW1" else iter(reader)
+        with arrow(path) as reader:
+            whole = (
+                (reader.get_batch(i) for i in range(reader.num_record_batches)) if isinstance(reader, pa.RecordBatchFileReader) else reader
+            )
             for frame, _ in _of_arrow(
                 path, kind, (piece for batch in whole for piece in _sliced(batch.select(columns), size)), columns, None
             ):
@@ -249,7 +272,7 @@ def _of_arrow(name, kind: str, batches: Iterator[pa.RecordBatch], columns: list[
     while True:
         with _sound(name, kind):
             batch = next(batches, None)
-            frame = None if batch is None else pl.from_arrow(pa.Table.from_batches([batch])).select(columns)  # pyright: ignore
+            frame = None if batch is None else framed(batch, columns)
         if frame is None:
             return
         done += frame.height
@@ -266,9 +289,9 @@ def _sound(name, kind: str):
             raise OSError(str(error)) from error
 
 
-def once(name, names: Sequence[str]) -> None:
-    if repeated := sorted({column for column in names if names.count(column) > 1}):
-        raise BadData(f"{name}: {', '.join(map(repr, repeated))} names more than one column. Give every column a name of its own.")
+def apart(name, names: Sequence[str]) -> None:
+    """`BadData`, if names are the same, or cannot be used beside ours."""
+    once(name, names)
     if odd := [column for column in names if "\0" in column or "\1" in column]:
         raise BadData(f"{name}: the name {odd[0]!r} holds a control character. Rename the column.")
 
@@ -279,20 +302,22 @@ def once(name, names: Sequence[str]) -> None:
 def _frame(source) -> Part:
     module = type(source).__module__.split(".")[0]
     if module == "pandas":
-        once("table", [str(name) for name in source.columns])
+        apart("table", [str(name) for name in source.columns])
     with _sound("table", "a table with one type a column and every column name once"):
         if module == "pandas":
             source = pl.from_pandas(source)
         elif module == "pyarrow":
-            once("table", source.column_names)
+            apart("table", source.column_names)
             source = pl.from_arrow(source)
         elif isinstance(source, pl.LazyFrame):
             source = source.collect(engine="streaming")
     if not isinstance(source, pl.DataFrame):
         raise BadData(f"Expected a path, a list of paths, or a Polars, pandas or pyarrow table, but got {type(source).__name__}.")
-    once("table", source.columns)
+    apart("table", source.columns)
 
     def read(columns: list[str], size: int) -> Batches:
+        if objects := [name for name in columns if source.schema[name] == pl.Object]:
+            raise BadData(f"table: column {objects[0]!r} holds objects of Python. Turn them into numbers or words.")
         rows = max(1, size * max(1, source.height) // max(1, int(source.estimated_size())))
         return ((source[columns][start : start + rows], start / source.height) for start in range(0, source.height, rows))
 
@@ -322,7 +347,7 @@ def _sqlite(path: Path, query: str) -> Part:
 
     with contextlib.closing(_connect(path)) as base:
         names = [column[0] for column in rows(base).description]
-    once(name, names)
+    apart(name, names)
 
     def read(columns: list[str], size: int) -> Batches:
         places, count = [(names.index(column), column) for column in columns], max(1, size // (64 * len(names)))
@@ -374,7 +399,7 @@ def _duckdb(path: Path | None, query: str, memory: int, scratch: Path) -> Part:
 
     with opened() as base:
         names = [column[0] for column in base.execute(f"SELECT * FROM ({query.strip().rstrip(';')}\n) LIMIT 0").description or ()]
-    once(name, names)
+    apart(name, names)
 
     def read(columns: list[str], size: int) -> Batches:
         with opened() as base:

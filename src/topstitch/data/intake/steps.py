@@ -143,10 +143,9 @@ class Steps:
                 role == "terminal" and role not in self.formulas and said in ("always", "never") and said not in self.facts
             ):
                 continue
-            cells = self.cells(role, frame)
-            single[role] = (flags(cells, fail) if role in ("terminal", "truncated") else numbers(cells, fail, decimal=rules.decimal)).alias(
-                self.called(role)
-            )
+            cells, end = self.cells(role, frame), role in ("terminal", "truncated")
+            cells = flags(cells, fail) if end or (said in self.facts and self.facts[said].holds == "flag") else cells
+            single[role] = (cells if end else numbers(cells, fail, decimal=rules.decimal)).alias(self.called(role))
         for role in ("terminal", "truncated"):
             if role not in single:
                 single[role] = pl.Series(role, last & (role == "terminal" and rules.terminal == "always"))
