@@ -13,6 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,10 @@ def main() -> None:
         return imported(options.file, options.memory)
     with tempfile.TemporaryDirectory(prefix="import-") as folder:
         path = Path(folder) / f"stays.{options.kind}"
-        rows = write(path, options.mb, options.shuffled)
+        with ProcessPoolExecutor(
+            1, mp_context=get_context("spawn")
+        ) as apart:  # what a process holds counts as the peak of those that it begins
+            rows = apart.submit(write, path, options.mb, options.shuffled).result()
         command = [sys.executable, __file__, "--file", str(path), "--memory", options.memory]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         told = {
