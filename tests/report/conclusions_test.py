@@ -123,7 +123,7 @@ def test_what_cannot_be_asked_is_not_answered():
 
 def test_few_episodes_cannot_be_weighed():
     said = one(changed(**{"reach/episodes": 99}), "near")
-    assert not said.allowed and "fewer than 100 to begin with" in said.text
+    assert not said.allowed and "99 of 1,000\u00a0episodes are fewer than 100 to begin with" in said.text
     assert one(changed(**{"reach/episodes": 100}), "near").allowed
     assert "already at 1" in one(changed(**{"reach/toward/random/furthest": {"100": 0.0}}), "near").text
 

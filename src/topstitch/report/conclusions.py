@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from .kit import GAP, Number, Scale, listed, num, pct, short, some
+from .kit import GAP, Number, Scale, count, listed, num, pct, short, some
 
 EPISODES = 30
 "From so many on, a normal interval for the mean return is fair."
@@ -204,11 +204,17 @@ def varied(d: Numbers, nouns: Nouns) -> Said | None:
 # what another policy may do --------------------------------------------------------------------------------------------------
 
 
+def weighed(d: Numbers, nouns: Nouns) -> str:
+    """The episodes whose weights were looked at: all of them, or those by which practice was fitted."""
+    drawn, every = d["reach"]["episodes"], d["episodes"]["count"]
+    return nouns.of(every) if drawn == every else f"{count(drawn)} of {nouns.of(every)}"
+
+
 def near(d: Numbers, nouns: Nouns) -> Said | None:
     if d["reach"] is None:
         return None
     share, episodes = answer(d).share, d["reach"]["episodes"]
-    n, few = nouns.of(episodes), f"{pct(NEAR, 0)}{GAP}% of the {nouns.steps}"
+    n, few = weighed(d, nouns), f"{pct(NEAR, 0)}{GAP}% of the {nouns.steps}"
     if episodes < READ:
         no = f"Policies that depart from practice cannot be judged: {n} are fewer than {READ} to begin with."
         return said("near", False, "", no, episodes=episodes)
@@ -223,7 +229,7 @@ def free(d: Numbers, nouns: Nouns) -> Said | None:
     if d["reach"] is None:
         return None
     reach, random = d["reach"], d["reach"]["toward"]["random"]
-    n, worth, lost = nouns.of(reach["episodes"]), random["effective"][-1], 1 - random["mean"]
+    n, worth, lost = weighed(d, nouns), random["effective"][-1], 1 - random["mean"]
     no = "Policies that owe nothing to practice cannot be judged by weights: "
     if lost > max(LOST, SURE * random["error"]):
         no += f"{pct(lost, 0)}{GAP}% of what one that acts at random would do was never done there."

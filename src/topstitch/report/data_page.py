@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from . import charts
-from .conclusions import READ, Answer, Nouns, answer, believable, chosen, conclusions, scale
+from .conclusions import READ, Answer, Nouns, answer, believable, chosen, conclusions, scale, weighed
 from .kit import GAP, Number, Scale, called, capitalised, count, listed, num, page, pct, short, some
 
 Numbers = Mapping[str, Any]
@@ -68,9 +68,9 @@ def opening(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
         worth = "unknown", "What they are worth for another policy: they cannot be weighed."
     else:
         left = x["toward"]["random"]["effective"][-1][-1]
-        worth = f"worth {count(left)}", f"What {nouns.of(x['episodes'])} would be worth for a policy that always acts at random."
+        worth = f"worth {count(left)}", f"What {weighed(d, nouns)} would be worth for a policy that always acts at random."
         if left is None:
-            worth = "worth nothing", f"For a policy that always acts at random: {nouns.of(x['episodes'])} lack what it would do."
+            worth = "worth nothing", f"For a policy that always acts at random: {weighed(d, nouns)} lack what it would do."
     return {
         "code": found.code,
         "word": ANSWERS[found.code],
@@ -84,7 +84,7 @@ def opening(d: Numbers, nouns: Nouns, say: Scale) -> dict[str, Any]:
 
 
 def sentence(d: Numbers, found: Answer, nouns: Nouns, say: Scale) -> str:
-    n = nouns.of(d["reach"]["episodes"]) if d["reach"] else ""
+    n = weighed(d, nouns) if d["reach"] else ""
     share = f"{pct(found.share, 0)}{GAP}% of the {nouns.steps}"
     least = f"more than {share}" if found.share else f"as little as 1{GAP}% of the {nouns.steps}"
     first = {
