@@ -84,7 +84,7 @@ def test_what_a_step_earns_is_said_by_its_goal():
     np.testing.assert_array_equal(parted(batch.next_obs, data.spec.obs), [[[1], [104], [104], [107], [107]], [[3], [4], [104], [7], [2]]])
     np.testing.assert_allclose(batch.reward, [-1, 0, -1, 0, -1 / (1 - GAMMA)], rtol=1e-6)
     assert batch.terminal.tolist() == [0, 1, 0, 1, 1]
-    assert data.goal.tolist() == [111]
+    assert data.aim.goal.tolist() == [111]
 
 
 def test_the_same_observation_elsewhere_is_the_goal_too():
@@ -185,13 +185,13 @@ def test_a_point_walks_to_the_goal_that_ogbench_tells():
 
 # limits --------------------------------------------------------------------------------------------------------------------
 
-NETS = dict(hidden=(8, 8), batch_size=16, lr=1e-2, steps=5)
+NETS = dict(hidden=(8,), batch_size=16, lr=1e-2, steps=5)
 
 
 def began(rule, log, seed=0):
-    data = rule.prepare(log)
-    key = jax.random.key(seed)
-    return data, rule.init(data, key=key), jax.jit(rule.update), lambda state, i: rule.sample(state, data, key=jax.random.fold_in(key, i))
+    data, key = rule.prepare(log), jax.random.key(seed)
+    draw = jax.jit(lambda i: rule.sample(None, data, key=jax.random.fold_in(key, i)))
+    return data, jax.jit(lambda: rule.init(data, key=key))(), jax.jit(rule.update), draw
 
 
 def same(a, b, **within):
@@ -202,7 +202,7 @@ def same(a, b, **within):
 def followed(this, that, state, other, draw, seen, steps=3):
     """Both learn from the same batches; `seen(batch)` is what the other one sees."""
     for i in range(steps):
-        batch, how = draw(state, i), dict(step=jnp.int32(i), key=jax.random.key(i))
+        batch, how = draw(i), dict(step=jnp.int32(i), key=jax.random.key(i))
         state, other = this(state, batch, **how)[0], that(other, seen(batch), **how)[0]
     return state, other
 
@@ -243,9 +243,9 @@ def test_the_lower_actor_of_hiql_without_values_clones_steps_with_directions():
     _, state, update, draw = began(rule, tiny(Discrete))
     bc, other = jax.jit(ts.BC(**NETS).update), state.lower
     for i in range(3):
-        batch, how = draw(state, i), dict(step=jnp.int32(i), key=jax.random.key(i))
+        batch, how = draw(i), dict(step=jnp.int32(i), key=jax.random.key(i))
         state, _ = update(state, batch, **how)
-        other, _ = bc(other, asked(batch.lower, state.values.value.model, state.space), **how)
+        other, _ = bc(other, asked(batch.lower, state.values.value.model, state.aim.space), **how)
     same(state.lower, other, rtol=1e-5, atol=1e-7)
 
 

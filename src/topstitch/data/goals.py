@@ -73,9 +73,9 @@ class Relabelled(eqx.Module):
         return Spec(pair(self.spec.obs), self.spec.action)
 
     @property
-    def goal(self):
-        """The last observation of the log: the goal of a policy that was told none."""
-        return self.seen(self.last[-1:])[0]
+    def aim(self) -> "Aim":
+        """What policies are made with: their goal is at first the last observation of the log."""
+        return Aim(self.seen(self.last[-1:])[0], self.spec.obs)
 
     def seen(self, place: Places) -> Obs:
         """The observations."""
@@ -161,6 +161,17 @@ def relabelled(log: Episodes) -> Relabelled:
         clock = jnp.asarray(passed - np.repeat(passed[log.starts], log.lengths), jnp.float32)
     i = lambda x: jnp.asarray(x, jnp.int32)
     return Relabelled(flat, i(np.repeat(log.stops, log.lengths)), i(last), flat.all.next_obs[ends], clock, int(log.lengths.max()))
+
+
+class Aim(eqx.Module):
+    """What an algorithm keeps in its state to make policies with a goal."""
+
+    goal: Float[Array, "*runs obs"] | Int[Array, "*runs"]
+    space: Box | Discrete = static()
+
+    def policy(self, inner: Markov) -> "Towards":
+        """Of a policy that is asked about observations and goals together."""
+        return Towards(inner, self.goal, self.space)
 
 
 class Towards(Markov):

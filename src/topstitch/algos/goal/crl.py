@@ -19,11 +19,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
 
 from ... import nets, ops
 from ...core import Algorithm, Box, Discrete, Paper, Trained, static
-from ...data.goals import Goals, Towards, relabelled
+from ...data.goals import Aim, Goals, relabelled
 from .. import steps as shared
 
 
@@ -32,9 +31,7 @@ class State(eqx.Module):
     value: Trained[nets.Contrast] | None
     "Not told the action; where actions are imitated by weight."
     actor: Trained
-    goal: Array
-    "Of a policy that was told none."
-    space: Box | Discrete = static()
+    aim: Aim
 
 
 class CRL(Algorithm[State]):
@@ -78,7 +75,7 @@ class CRL(Algorithm[State]):
         critic = Trained.start(nets.Ensemble.of(make, self.critics, key=kq), self.optimiser)
         actor = shared.start_goal_actor(data.paired, self.hidden, self.optimiser, key=ka)
         value = None if shared.ascends(self, actor) else Trained.start(make(kv, acting=False), self.optimiser)
-        return State(critic, value, actor, data.goal, data.spec.obs)
+        return State(critic, value, actor, data.aim)
 
     def sample(self, state, data, *, key):
         return shared.towards_goals(self, data, key=key)
@@ -96,7 +93,7 @@ class CRL(Algorithm[State]):
             weight = ops.exp_advantage(advantage, self.beta, self.max_weight)
             actor, pi_info = shared.imitate(state.actor, own, weight, self.optimiser)
             info |= v_info
-        return State(critic, value, actor, state.goal, state.space), info | pi_info
+        return State(critic, value, actor, state.aim), info | pi_info
 
     def contrast(self, trained: Trained, crossed, name: str):
         """One step of a classifier: `crossed(model)`, (nets, n, n), should be high on the diagonal and low elsewhere."""
@@ -110,4 +107,4 @@ class CRL(Algorithm[State]):
         return trained.descend(loss, self.optimiser)
 
     def policy(self, state):
-        return Towards(state.actor.model, state.goal, state.space)
+        return state.aim.policy(state.actor.model)

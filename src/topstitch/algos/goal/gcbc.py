@@ -15,18 +15,15 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
 
 from ...core import Algorithm, Box, Discrete, Paper, Trained, static
-from ...data.goals import Goals, Towards, relabelled
+from ...data.goals import Aim, Goals, relabelled
 from .. import steps as shared
 
 
 class State(eqx.Module):
     actor: Trained
-    goal: Array
-    "Of a policy that was told none."
-    space: Box | Discrete = static()
+    aim: Aim
 
 
 class GCBC(Algorithm[State]):
@@ -51,14 +48,14 @@ class GCBC(Algorithm[State]):
         return relabelled(episodes)
 
     def init(self, data, *, key):
-        return State(shared.start_goal_actor(data.paired, self.hidden, self.optimiser, key=key), data.goal, data.spec.obs)
+        return State(shared.start_goal_actor(data.paired, self.hidden, self.optimiser, key=key), data.aim)
 
     def sample(self, state, data, *, key):
         return data.draw(self.batch_size, self.actor_goals, key=key)[0]
 
     def update(self, state, batch, *, step, key):
         actor, info = shared.imitate(state.actor, batch, jnp.ones(len(batch)), self.optimiser)
-        return State(actor, state.goal, state.space), info
+        return State(actor, state.aim), info
 
     def policy(self, state):
-        return Towards(state.actor.model, state.goal, state.space)
+        return state.aim.policy(state.actor.model)

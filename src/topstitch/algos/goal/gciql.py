@@ -19,20 +19,17 @@ from typing import ClassVar, Literal
 import equinox as eqx
 import jax
 import optax
-from jaxtyping import Array
 
 from ... import ops
 from ...core import Algorithm, Box, Discrete, Paper, Trained, static
-from ...data.goals import Goals, Towards, relabelled
+from ...data.goals import Aim, Goals, relabelled
 from .. import steps as shared
 
 
 class State(eqx.Module):
     values: shared.Implicit
     actor: Trained
-    goal: Array
-    "Of a policy that was told none."
-    space: Box | Discrete = static()
+    aim: Aim
 
 
 class GCIQL(Algorithm[State]):
@@ -77,7 +74,7 @@ class GCIQL(Algorithm[State]):
             data.paired, self.hidden, self.critics, self.optimiser, key=kv, critic_net=shared.VALUE, **shared.VALUE
         )
         actor = shared.start_goal_actor(data.paired, self.hidden, self.optimiser, key=ka)
-        return State(values, actor, data.goal, data.spec.obs)
+        return State(values, actor, data.aim)
 
     def sample(self, state, data, *, key):
         return shared.towards_goals(self, data, key=key)
@@ -93,7 +90,7 @@ class GCIQL(Algorithm[State]):
             advantage = state.values.target(own.obs, own.action).min(axis=0) - values.value(own.obs)
             weight = ops.exp_advantage(advantage, self.beta, self.max_weight)
             actor, pi_info = shared.imitate(state.actor, own, weight, self.optimiser)
-        return State(values, actor, state.goal, state.space), info | pi_info
+        return State(values, actor, state.aim), info | pi_info
 
     def policy(self, state):
-        return Towards(state.actor.model, state.goal, state.space)
+        return state.aim.policy(state.actor.model)

@@ -18,20 +18,17 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import optax
-from jaxtyping import Array
 
 from ... import nets, ops
 from ...core import Algorithm, Box, Discrete, Paper, Trained, static
-from ...data.goals import Goals, Towards, relabelled
+from ...data.goals import Aim, Goals, relabelled
 from .. import steps as shared
 
 
 class State(eqx.Module):
     values: shared.Reached
     actor: Trained
-    goal: Array
-    "Of a policy that was told none."
-    space: Box | Discrete = static()
+    aim: Aim
 
 
 class GCIVL(Algorithm[State]):
@@ -69,7 +66,7 @@ class GCIVL(Algorithm[State]):
         kv, ka = jax.random.split(key)
         value = nets.Ensemble.of(lambda key: nets.Value(data.paired, self.hidden, key=key, **shared.VALUE), 2, key=kv)
         values = shared.Reached(Trained.start(value, self.optimiser), value)
-        return State(values, shared.start_goal_actor(data.paired, self.hidden, self.optimiser, key=ka), data.goal, data.spec.obs)
+        return State(values, shared.start_goal_actor(data.paired, self.hidden, self.optimiser, key=ka), data.aim)
 
     def sample(self, state, data, *, key):
         return shared.towards_goals(self, data, key=key)
@@ -80,7 +77,7 @@ class GCIVL(Algorithm[State]):
         values, info = shared.reaching_step(state.values, batch, **how)
         weight = ops.exp_advantage(shared.nearer(values.value, own), self.beta, self.max_weight)
         actor, pi_info = shared.imitate(state.actor, own, weight, self.optimiser)
-        return State(values, actor, state.goal, state.space), info | pi_info
+        return State(values, actor, state.aim), info | pi_info
 
     def policy(self, state):
-        return Towards(state.actor.model, state.goal, state.space)
+        return state.aim.policy(state.actor.model)

@@ -24,7 +24,7 @@ from jaxtyping import Array
 from ... import nets, ops
 from ...core import Algorithm, Box, Discrete, Markov, Paper, Spec, Trained, joined, parted, static
 from ...data.device import Batch
-from ...data.goals import Goals, Towards, relabelled
+from ...data.goals import Aim, Goals, relabelled
 from .. import steps as shared
 
 
@@ -69,9 +69,7 @@ class State(eqx.Module):
     values: shared.Reached
     upper: Trained[nets.MLP]
     lower: Trained
-    goal: Array
-    "Of a policy that was told none."
-    space: Box | Discrete = static()
+    aim: Aim
 
 
 class HIQL(Algorithm[State]):
@@ -120,8 +118,7 @@ class HIQL(Algorithm[State]):
             values=shared.Reached(Trained.start(value, self.optimiser), value),
             upper=Trained.start(nets.reader(pairs, hidden, self.embedding, key=ku, activation="gelu"), self.optimiser),
             lower=shared.start_goal_actor(guided, hidden, self.optimiser, key=kl),
-            goal=data.goal,
-            space=spec.obs,
+            aim=data.aim,
         )
 
     def sample(self, state, data, *, key):
@@ -140,8 +137,8 @@ class HIQL(Algorithm[State]):
         value = values.value.model
         upper, up_info = self.point(state.upper, value, batch)
         weight = ops.exp_advantage(shared.nearer(value, batch.lower), self.beta, self.max_weight)
-        lower, low_info = shared.imitate(state.lower, asked(batch.lower, value, state.space), weight, self.optimiser)
-        return State(values, upper, lower, state.goal, state.space), info | up_info | low_info
+        lower, low_info = shared.imitate(state.lower, asked(batch.lower, value, state.aim.space), weight, self.optimiser)
+        return State(values, upper, lower, state.aim), info | up_info | low_info
 
     def point(self, upper, value, batch):
         """One step of the upper actor: a normal of standard deviation 1 around what it says."""
@@ -155,4 +152,4 @@ class HIQL(Algorithm[State]):
         return upper.descend(loss, self.optimiser)
 
     def policy(self, state):
-        return Towards(Plan(state.upper.model, state.lower.model, state.space), state.goal, state.space)
+        return state.aim.policy(Plan(state.upper.model, state.lower.model, state.aim.space))

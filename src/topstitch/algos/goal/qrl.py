@@ -27,7 +27,7 @@ from jaxtyping import Array
 
 from ... import nets, ops
 from ...core import Algorithm, Box, Discrete, Paper, Trained, parted, static
-from ...data.goals import Goals, Towards, relabelled
+from ...data.goals import Aim, Goals, relabelled
 from .. import steps as shared
 
 
@@ -47,9 +47,7 @@ class State(eqx.Module):
     world: Trained[Space]
     log_multiplier: Trained[Array]
     actor: Trained
-    goal: Array
-    "Of a policy that was told none."
-    space: Box | Discrete = static()
+    aim: Aim
 
 
 class QRL(Algorithm[State]):
@@ -94,7 +92,7 @@ class QRL(Algorithm[State]):
         sizes = (self.embedding + data.spec.action.size, *self.hidden, self.embedding)
         move = nets.MLP(sizes, key=km, **shared.VALUE) if shared.ascends(self, actor) else None
         multiplier = Trained.start(jnp.zeros(()), optax.adam(self.dual_lr))
-        return State(Trained.start(Space(distance, move), self.optimiser), multiplier, actor, data.goal, data.spec.obs)
+        return State(Trained.start(Space(distance, move), self.optimiser), multiplier, actor, data.aim)
 
     def sample(self, state, data, *, key):
         """(steps, any observations, the same steps with the actor's goals)."""
@@ -127,7 +125,7 @@ class QRL(Algorithm[State]):
         dual = lambda log: (jnp.exp(log) * (self.threshold - info["critic/excess"]), {})
         log_multiplier, _ = state.log_multiplier.descend(dual, optax.adam(self.dual_lr))
         actor, pi_info = self.improve(state.actor, world.model, own)
-        return State(world, log_multiplier, actor, state.goal, state.space), info | pi_info
+        return State(world, log_multiplier, actor, state.aim), info | pi_info
 
     def improve(self, actor, world, batch):
         """One step of the actor."""
@@ -140,4 +138,4 @@ class QRL(Algorithm[State]):
         return shared.imitate(actor, batch, weight, self.optimiser)
 
     def policy(self, state):
-        return Towards(state.actor.model, state.goal, state.space)
+        return state.aim.policy(state.actor.model)
