@@ -510,7 +510,7 @@ def start_goal_actor(spec: Spec, hidden, optimiser, *, key) -> Trained:
     return Trained.start(nets.stochastic(spec, hidden, key=key, activation="gelu", **how), optimiser)
 
 
-def towards_goals(algorithm, data: Relabelled, *, key) -> tuple[Batch, Batch]:
+def towards_goals(algorithm, data: Relabelled, *, key) -> tuple[Batch, ...]:
     """The same steps for values and for the actor, each with goals of its own mixture."""
     return data.draw(algorithm.batch_size, algorithm.value_goals, algorithm.actor_goals, discount=algorithm.discount, key=key)
 

@@ -40,7 +40,7 @@ class Space(eqx.Module):
 
     def after(self, z, action):
         """The embedding that follows."""
-        return z + self.move(jnp.concatenate([z, action], axis=-1))
+        return z + self.move(jnp.concatenate([z, action], axis=-1))  # pyright: ignore[reportOptionalCall]
 
 
 class State(eqx.Module):
