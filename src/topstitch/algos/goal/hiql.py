@@ -9,7 +9,8 @@ with φ a vector of length √d that V learns. It acts by π_l at the direction 
 
 Park, Ghosh, Eysenbach and Levine, *HIQL: offline goal-conditioned RL with latent states as actions*, NeurIPS 2023, https://arxiv.org/abs/2307.11949.
 Follows the code of Park et al. 2025 (https://github.com/seohongpark/ogbench) in losses, nets, goals and defaults. Differs from it in: the slow copy
-of V has a slow φ of its own; V is updated before the actors see it; means within the box by tanh; uniform initialisation.
+of V has a slow φ of its own; V is updated before the actors see it; a random goal that lies within the next k steps is one on the way; means within
+the box by tanh; uniform initialisation.
 """
 
 import dataclasses
