@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from topstitch.bench import pictures
+from topstitch.cli import select
 from topstitch.data import Episodes
 from topstitch.data.formats.log import write_log
 from topstitch.data.read import read
@@ -99,15 +100,15 @@ def test_what_cannot_be_meant(topstitch, judged):
     assert code == 2 and "bvft" in err
 
 
-def test_selection_ranks(topstitch, judged, here):
+def test_selection_ranks(topstitch, judged, here, capsys):
     code, out, _ = topstitch("select", *judged[:-1], "80", "--by", "wdr", "--json", "-o", "ranks.json")
     found = json.loads(out)
     assert code == 0 and json.loads((here / "ranks.json").read_text()) == found
     scores = [row["wdr"] for row in found["policies"]]
     assert scores == sorted(scores, reverse=True) and all(row["lower"] < row["wdr"] for row in found["policies"])
     assert all(row[name] is not None for row in found["policies"] for name in ("fqe", "mwl", "td", "bvft"))
-    code, out, _ = topstitch("select", *judged)
-    assert code == 0 and out.splitlines()[0].split()[:2] == ["policy", "fqe"]
+    select.show(found)
+    assert capsys.readouterr().out.splitlines()[0].split()[:4] == ["policy", "fqe", "wdr", "↓"]
 
 
 def test_a_table_in_parts_says_what_it_says_as_a_whole(topstitch, judged, here):

@@ -313,8 +313,9 @@ def test_percentiles_cover_the_truth():
     """300 logs of 300 episodes under a policy half way to the logger: at 90% as many intervals hold the truth as chance allows."""
     between = (TARGET + LOGGER) / 2
     truth = solve(between, np.zeros(STATES)).value
+    logs = [sampled(300, seed, target=between)[0] for seed in range(300)]
     for estimator in (imp.weighted_per_decision, imp.per_decision, imp.weighted):
-        found = [estimator(sampled(300, seed, target=between)[0]).percentiles(0.9, resamples=300) for seed in range(300)]
+        found = [estimator(log).percentiles(0.9, resamples=300) for log in logs]
         share = np.mean([low <= truth <= high for low, high in found])
         assert 0.84 <= share <= 0.95, (estimator.__name__, share)
 

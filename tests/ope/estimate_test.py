@@ -247,6 +247,8 @@ def test_values_may_differ_between_estimators_and_are_learned_once(log):
         POLICY, log, ["dm", "dr", "wdr", "model"], discount=GAMMA, values={"dm": low, "dr": learn, "wdr": learn}
     )
     assert dm.value == 0 and dr.refused is None and wdr.refused is None and len(asked) == 1
+    unsettled = [any("have not settled" in note for note in row.diagnostics["notes"]) for row in (dm, dr, model)]
+    assert unsettled == [True, False, False]  # what the log earns is no part of those of dm
     assert abs(model.value - float(WORLD.performance(TARGET, GAMMA))) < 0.2  # with values of its own
 
 
@@ -283,6 +285,15 @@ def test_intervals_by_other_methods(log):
     assert sure[0].low < bootstrap[0].low and sure[0].high > bootstrap[0].high and "no guaranteed" in sure[3].refused
     narrow = ope.estimate(POLICY, log, ["is"], discount=GAMMA, interval="anderson", reward_range=(low, (low + high) / 2))
     assert "outside the declared range" in narrow[0].refused
+
+
+def test_no_number_is_given_that_no_policy_can_have():
+    """Half of its weights are half, the others nearly five: they average to 2.2, which chance may do, and rewards of 1 are worth 2 at most."""
+    weight, n = np.repeat([0.5, 4.75], [24, 16]), 40
+    log = Episodes.of(np.zeros(n, int), np.zeros(n, int), np.ones(n), np.ones(n, bool), states=1, actions=2, probability=0.5 / weight)
+    ips, snips = ope.estimate(TablePolicy(jnp.ones((1, 2)) / 2), log, ["ips", "snips"], discount=0.5)
+    assert "2.2 is no value that a policy can have" in ips.refused and "divide by their weights" in ips.refused
+    assert snips.value == pytest.approx(1)
 
 
 def test_the_interval_of_magic_is_not_narrower_than_that_of_weighted_doubly_robust(log):

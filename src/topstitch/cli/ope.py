@@ -13,8 +13,8 @@ from .roles import Flat, Json, Roles, read_log, role
 
 ABOUT = """How trained policies would do, estimated from a log alone, with intervals; or why the log cannot say.
 
-The log should hold episodes that the policies did not learn from. Values and the behaviour that estimators
-need are learned from it by folds: those of an episode never come from a model that saw it.
+The log should hold episodes that the policies did not learn from (topstitch data split). Values and the behaviour
+that estimators need are learned from it by folds: those of an episode never come from a model that saw it.
 
 examples:
   topstitch ope runs/iql --data held-out.parquet --episode stay … --estimators wis,wdr,fqe

@@ -14,8 +14,9 @@ from .roles import read_log
 
 ABOUT = """Rank policies by a log, without an environment: by several scores side by side, as none is right on every task.
 
-The log should hold episodes that the policies did not learn from. What ranks first is not what it is estimated to be
-worth: of many, the luckiest looks best. Estimate the chosen one again, by episodes that did not choose it.
+The log should hold episodes that the policies did not learn from (topstitch data split). What ranks first is not
+what it is estimated to be worth: of many, the luckiest looks best. Estimate the chosen one again, by episodes that
+did not choose it.
 
 example:
   topstitch select runs/iql runs/cql --data held-out.parquet --episode stay … --by wdr"""

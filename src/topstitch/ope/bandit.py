@@ -17,19 +17,16 @@ import numpy as np
 import scipy.sparse
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
-from threadpoolctl import threadpool_limits
 
 from ..core import Discrete
 from ..data import Episodes
+from .crossfit import threads
 from .doubly_robust import _values
 from .sums import Sums, mean_of
 from .table import Refused, Table, Values
 
 GRID = 30
 "Thresholds and shrinkages among which the data choose."
-
-PARALLEL = 50_000
-"Rows from which on boosting is worth several threads."
 
 
 def ips(table: Table) -> Sums:
@@ -171,7 +168,7 @@ def _ridge(obs, action, reward, asked, actions: int) -> np.ndarray:
 def _boosting(obs, action, reward, asked, actions: int) -> np.ndarray:
     categorical = [0] if actions <= 255 else None  # the most that scikit-learn has
     model = HistGradientBoostingRegressor(max_iter=100, early_stopping=False, categorical_features=categorical, random_state=0)
-    with threadpool_limits(1 if len(obs) < PARALLEL else None, user_api="openmp"):  # threads that wait for each other at every node
+    with threads(len(obs)):
         fitted = model.fit(np.column_stack([action, obs]), reward)
         each = [fitted.predict(np.column_stack([np.full(len(asked), a), asked])) for a in range(actions)]
     return np.column_stack(each)

@@ -29,6 +29,7 @@ from ..core import Box, Discrete, Markov
 from ..data import Episodes
 from ..data.view import Affine, RawMarkov, View
 from ..nets.distributions import EDGE
+from .crossfit import threads
 from .table import Refused
 
 How = Literal["auto", "temperature", "isotonic", "none"]
@@ -506,7 +507,7 @@ class Mixture:
         self.eye = Eye.on(log)
         x = np.concatenate([self.eye(log), action], axis=1)
         counts = [n for n in (1, 2, 4, 8) if n * x.shape[1] < len(x)] or [1]
-        with _threads(log.steps):
+        with threads(log.steps):
             fits = [GaussianMixture(n, reg_covar=1e-5, random_state=seed, max_iter=300).fit(x) for n in counts]
         best = min(fits, key=lambda fit: fit.bic(x))
         self.weight, self.mean, self.cov, self.size = best.weights_, best.means_, best.covariances_, action.shape[1]
@@ -545,13 +546,6 @@ class Neighbours:
         return _one_part(action[near].mean(axis=1), action[near].var(axis=1) * (1 - 1 / self.k) + overall + 1e-12)
 
 
-def _threads(rows: int):
-    """A few rows are fitted by one thread: on a busy machine several would mostly wait for one another."""
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(1 if rows < AT_MOST else None)
-
-
 class Trees:
     """Gradient-boosted trees: of actions; for a `Box` of the mean in each dimension, and of the squared distance from it (with a logarithmic
     link), measured on a quarter of the episodes that the mean has not seen."""
@@ -561,7 +555,7 @@ class Trees:
         from sklearn.ensemble import HistGradientBoostingRegressor as Regressor
 
         self.usual = None
-        with _threads(log.steps):
+        with threads(log.steps):
             self._fit(log, seed, Classifier, Regressor)
 
     def _fit(self, log, seed, Classifier, Regressor):
@@ -577,7 +571,7 @@ class Trees:
         self.variances = [Regressor(loss="gamma", early_stopping=False, **how).fit(aside.obs, e) for e in errors]
 
     def ask(self, log: Episodes) -> Chances | Conditional:
-        with _threads(log.steps):
+        with threads(log.steps):
             return self._ask(log)
 
     def _ask(self, log: Episodes) -> Chances | Conditional:

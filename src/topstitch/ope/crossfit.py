@@ -10,6 +10,9 @@ from ..core import Policy
 from ..data import Episodes
 from .table import Refused, Values
 
+PARALLEL = 50_000
+"Rows from which on a model is worth several threads."
+
 
 @dataclasses.dataclass(frozen=True)
 class Crossfitted:
@@ -41,3 +44,10 @@ class Crossfitted:
             for whole, part in zip(out, answers, strict=True):
                 whole.q[rows], whole.v[rows], whole.behind[own] = part.q, part.v, part.behind
         return tuple(out)
+
+
+def threads(rows: int):
+    """In this context a few rows are fitted by one thread: several would mostly wait for one another, the more so on a busy machine."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1 if rows < PARALLEL else None)

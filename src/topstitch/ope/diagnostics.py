@@ -129,8 +129,9 @@ def summary(parts: Sequence[Weights], count: np.ndarray) -> Diagnostics:
     per_decision = count[followed].sum() / (count[followed] / by_step[followed]).sum() if lost < NEGLIGIBLE else 0.0
     return Diagnostics(
         episodes=n, effective=float(by_step[-1]), effective_by_step=by_step, effective_per_decision=float(per_decision),
-        largest=float(last.max() / last.sum()) if last.any() else np.nan, pareto_k=pareto_k(last), mean=float(mean),
-        mean_error=float(mean_error), mean_per_decision=float(mean_each), mean_per_decision_error=float(each_error), step_mean=float(step_mean), step_mean_error=float(step_error),
+        largest=float(last.max() / last.sum()) if last.any() else np.nan, pareto_k=pareto_k(last),
+        mean=float(mean), mean_error=float(mean_error), mean_per_decision=float(mean_each), mean_per_decision_error=float(each_error),
+        step_mean=float(step_mean), step_mean_error=float(step_error),
         overlap=sum(part.overlap for part in parts) / steps, certain=sum(part.certain for part in parts) / steps,
         truncated=sum(part.truncated for part in parts) / n,
     )  # fmt: skip
@@ -192,7 +193,8 @@ def warnings(seen: Diagnostics, *, per_decision: bool = False) -> tuple[str, ...
         said.append(f"weights have a heavy tail (Pareto k = {seen.pareto_k:.2f}, above {HEAVY}): intervals are likely too narrow.")
     mean, error = _mean_weight(seen, per_decision)
     if abs(mean - 1) > max(LOST, SURE * error):
-        said.append(f"the mean weight is {mean:.3f} ± {error:.3f}; it should be 1.")
+        said.append(f"the mean weight is {mean:.3f} ± {error:.3f} instead of 1: about {abs(1 - mean):.0%} of what the policy does is "
+                    f"{'missing' if mean < 1 else 'counted too often'}, which the interval does not know.")  # fmt: skip
     return tuple(said)
 
 

@@ -172,12 +172,13 @@ def estimate(
 ) -> Estimates:
     """How policies would do, by a log that others made: one estimate for each policy and estimator, or why there is none.
 
-    `policies`: one, a sequence, a mapping from names, or what `train` returns; for raw observations. `estimators`: names in
-    `ESTIMATORS` or `MARGINAL`, or "all" (`SHORT`, `LONG`). A log larger than memory comes in `Parts`: see `stream`. `discount`: by default that of the runs. `behaviour`: log-probabilities of the logged actions, by default
-    the log's column; see `table`. `values`: for estimators that need them, by default fitted Q evaluation by two folds of episodes (ridge
-    regression where episodes have one step); `Values`, a `Belief` learned elsewhere, or anything called with (policy, log) that answers with
-    one of these; "ridge" or "boosting" where episodes have one step; a mapping from the names of policies, or of estimators,
-    where they differ. Values learned from the same episodes make intervals too narrow: learn them from others, or by folds.
+    `policies`: one, a sequence, a mapping from names, or what `train` returns; for raw observations. `estimators`: names in `ESTIMATORS` or
+    `MARGINAL`, or "all" (`SHORT`, `LONG`). A log larger than memory comes in `Parts`: see `stream`. `discount`: by default that of the runs.
+    `behaviour`: log-probabilities of the logged actions, by default the log's column; see `table`. `values`: for estimators that need them, by
+    default fitted Q evaluation by two folds of episodes (ridge regression where episodes have one step); `Values`, a `Belief` learned elsewhere, or
+    anything called with (policy, log) that answers with one of these; "ridge" or "boosting" where episodes have one step; a mapping from the
+    names of policies, or of estimators, where they differ. Values learned from the same episodes make intervals too narrow: learn them from
+    others, or by folds.
 
     `interval`: "bootstrap" (percentile, any estimator), "t", "bca", or one that is guaranteed ("anderson", "truncated",
     "betting": for is and ips, from `reward_range`, the least and the most that one step can earn).
@@ -312,8 +313,9 @@ class Span(NamedTuple):
         high = self.largest * self.ever if self.largest > 0 else self.largest
         slack = 1e-6 * (1 + max(abs(x) for x in (self.least, self.largest)))
         if not low - slack <= value <= high + slack:
-            raise Refused(f"{value:.4g} is no value that a policy can have: rewards go from {self.least:.4g} to {self.largest:.4g}, so values lie "
-                          f"between {low:.4g} and {high:.4g}. {MISFIT if fitted else TOP_HEAVY}")  # fmt: skip
+            within = f"from {low:.4g} to {high:.4g}".replace("inf", "∞")
+            raise Refused(f"{value:.4g} is no value that a policy can have: rewards go from {self.least:.4g} to {self.largest:.4g}, so values "
+                          f"go {within}. {MISFIT if fitted else TOP_HEAVY}")  # fmt: skip
 
 
 def _range(reward: tuple[float, float], seen: Span) -> tuple[float, float]:
@@ -371,7 +373,7 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
         if kind == "mrdr":
             asked = asked.believing(variance_minimising(asked, *features(log, probabilities(policy, log)), seed=how.seed))
         sums = ESTIMATORS[kind](asked)
-        Span.of(base).possible(sums.value, fitted=kind in UNWEIGHTED)
+        Span.of(base).possible(sums.value, fitted=kind in (*UNWEIGHTED, "mrdr"))
         low, high = how.interval(kind, INTERVAL_OF[kind](asked) if kind in INTERVAL_OF else sums, asked)
         if kind == "mrdr" and sums.top.var() > per_decision(asked).top.var():
             raise Refused("mrdr's own values make it vary more than pdis, which has none: too many features for so few episodes. Use dr or wdr with "
@@ -427,8 +429,9 @@ def _settled(kind: str, table: Table) -> list[str]:
     off, error, size = left.mean(), left.std() / np.sqrt(len(left)), max(abs(value), abs(returns(table).mean()))
     if abs(off) <= max(UNSETTLED * size, SURE * error):
         return []
-    why = (f"logged steps earn and lead to {abs(off):.3g} {'more' if off > 0 else 'less'} over an episode than was believed of them, beside an estimate of "
-           f"{value:.4g}: the values have not settled, or cannot fit. Learn longer (--steps), from more episodes, or with other features.")  # fmt: skip
+    why = (f"logged steps earn and lead to {abs(off):.3g} {'more' if off > 0 else 'less'} over an episode than was believed of them, beside an "
+           f"estimate of {value:.4g}: the values have not settled, or cannot fit. Learn longer (--steps), from more episodes, or with other "
+           "features.")  # fmt: skip
     if kind == "fqe" and abs(off) > UNLEARNED * size:
         raise Refused(why)
     return [why]

@@ -151,8 +151,8 @@ def ratios(
     - "mwl": A solved as it is, as the minimax loss is zero there. Numbered states and actions have a feature for each logged pair, and the
       weights are exact in the world that the log describes. Else polynomials of `degree`, or `centres` radial features.
     - "dualdice": the least violation of the flow, in the norm of the features; that of "mwl" where A is regular.
-    - "gradientdice": the same plus `penalty` times that of the normalisation: what $\max_{f, u}$ of
-      $E_D[w (\gamma f' - f)] + (1 - \gamma) E f(s_0, a) - \tfrac12 E_D f^2 + \lambda (u (E_D w - 1) - \tfrac12 u^2)$ is twice, λ being 1 in the paper.
+    - "gradientdice": the same plus `penalty` times that of the normalisation: twice $\max_{f, u}$ of
+      $E_D[w (\gamma f' - f)] + (1 - \gamma) E f(s_0, a) - \tfrac12 E_D f^2 + \lambda (u (E_D w - 1) - \tfrac12 u^2)$, λ being 1 in the paper.
     - "gendice": the violation as a χ² divergence ($-\tfrac14 E_D[w f^2]$ in the place of $-\tfrac12 E_D f^2$), plus the penalty, over weights that
       are not negative; numbered states or radial features only.
     - "bestdice": the configuration that Yang et al. recommend: normalised, not negative (numbered states and actions only: of other features

@@ -192,9 +192,8 @@ def workflow(
         rows = [json.loads(line) for line in Path(rows).read_text().splitlines()]
     kept = [row for row in rows if row.get("run", 0) == run and row.get(q) is not None]
     if len(kept) < 10:
-        raise Refused(
-            f"run {run} has {len(kept)} moments with {q!r}; expected at least 10. Record metrics more often, or name another metric."
-        )
+        raise Refused(f"run {run} has {len(kept)} moments with {q!r}; expected at least 10. Record metrics more often (train with a smaller "
+                      "--every), or name another metric.")  # fmt: skip
     step, value = np.array([row["step"] for row in kept]), _smooth([row[q] for row in kept])
     peak, spread = int(value.argmax()), float(np.ptp(value))
     fallen = float((value[peak] - value[-1]) / spread) if spread else 0.0
