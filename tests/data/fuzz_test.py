@@ -11,7 +11,7 @@ import log_test
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from table_test import stays, write
 
@@ -196,6 +196,7 @@ PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | s
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from([*Rules.__dataclass_fields__, "nothing"]), PLAIN, max_size=3))
+@example({"encoding": {}})
 def test_any_rules(plain):
     try:
         rules = Rules.of(plain)

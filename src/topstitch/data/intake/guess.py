@@ -406,12 +406,12 @@ class _Guesser:
             return why
         if one.comma:
             return f"its numbers have commas between thousands, as in {one.odd['number'][2]!r}: take these out, and it can be observed"
-        differs = one.rows > 2 and (one.levels is None or 2 * len(one.levels) > one.rows)
-        if differs and (one.holds == "text" or ("id" in tokens(name) and one.holds == "whole")):
-            return f"it differs in most rows, as names do: {next(iter(one.levels or ['']))!r} …"
-        if "id" in tokens(name) and one.holds == "whole":
+        kinds, named = len(one.levels) if one.levels is not None else one.rows, "id" in tokens(name)
+        if 2 * kinds > one.rows > 2 and ((one.holds == "text" and (named or kinds > WORDS)) or (one.holds == "whole" and named)):
+            return f"it differs in most rows, as names do: {self.frame[name].drop_nulls()[0]!r} …"
+        if named and one.holds == "whole":
             return f"its numbers are names; with --obs and --one-hot {shlex.quote(name)} it could be observed"
-        if one.holds == "text" and (one.levels is None or len(one.levels) > WORDS):
+        if one.holds == "text" and kinds > WORDS:
             return f"it holds more than {WORDS} different words; with --other {shlex.quote(f'{name}=20')} it could be observed"
         if one.holds == "whole" and one.present == one.rows > 2:
             counted = numbers(self.frame[name], _never, decimal=self.said.decimal).to_numpy()

@@ -199,7 +199,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
         import codecs
 
         try:
-            decoder(value)
+            decoder(value if text(value) else "")
         except BadData:
             raise wrong("an encoding that Python knows, such as latin-1 or utf-16") from None
         return "utf-8" if codecs.lookup(value).name in ("utf-8", "ascii", "utf-8-sig") else value
