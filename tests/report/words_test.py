@@ -240,6 +240,15 @@ def test_facts_speak_only_of_what_is_known():
     assert len(words.facts(studies.study("shown")["verdict"], None, TERMS)) == 1
 
 
+def test_a_refusal_goes_on_in_the_sentence():
+    made = studies.study("refused")
+    next(step for step in made["verdict"]["rule"] if step["code"] == "refused")["here"] = (
+        "A copy of practice cannot be weighed: it is too rough."
+    )
+    said = words.headline(made["verdict"], Terms.of(made), made["checks"])
+    assert said == "There is no policy that these stays can judge: a copy of practice cannot be weighed: it is too rough."
+
+
 def test_an_estimate_that_was_refused_has_no_ends():
     assert ends(None) is None
     assert ends(studies.estimate(None, refused="too few")) is None

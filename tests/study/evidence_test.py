@@ -7,7 +7,7 @@ import pytest
 from topstitch import nets
 from topstitch.data import BadData
 from topstitch.ope.table import Refused
-from topstitch.study.evidence import Ends, bench, gain, gap, guaranteed, net, settle, value, weigh
+from topstitch.study.evidence import Ends, bench, gain, gap, guaranteed, net, reason_alone, settle, value, weigh
 from topstitch.study.judging import CONTROL, judge
 from topstitch.study.logger import acts_of, jackknife, learn, worth
 from topstitch.study.plan import Plan, deal, margin_of, shares_of
@@ -107,6 +107,12 @@ def test_episodes_that_would_settle_it():
     n = settle(Ends(0.0, -0.04, 0.04), 1000, 0.02)
     half = 0.04 * np.sqrt(1000 / n)  # of the interval on n episodes
     assert np.isclose(0.02, half * (1.96 + 0.8416) / 1.96, rtol=1e-2)
+
+
+def test_a_refusal_in_a_study_gives_no_advice_on_estimators():
+    said = "the effective sample is 1.4 of 316 episodes; below 10 an estimate is the luck of a few. Use others, log more."
+    assert reason_alone(Refused(said)) == "the effective sample is 1.4 of 316 episodes; below 10 an estimate is the luck of a few."
+    assert reason_alone("there is no candidate") == "there is no candidate."
 
 
 def test_dealing(idle):

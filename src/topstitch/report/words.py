@@ -131,7 +131,8 @@ def reason_of(code: str, also: Sequence[str], verdict: Mapping[str, Any], terms:
         return f"the study ended at the checks, with {found}: whatever is estimated from this table could be wrong in any direction"
     if code == "refused":
         found = next((step["here"] for step in verdict["rule"] or () if step["code"] == code and step.get("here")), "")
-        return f"there is no policy that these {terms.episodes} can judge" + (f": {told(found).rstrip('.')}" if found else "")
+        reason = told(found).rstrip(".") if found else ""
+        return f"there is no policy that these {terms.episodes} can judge" + (f": {reason[:1].lower()}{reason[1:]}" if reason else "")
     if code == "thin":
         n, worth = verdict.get("episodes"), verdict.get("effective")
         if n is None or worth is None:

@@ -164,7 +164,12 @@ def control(logger: Logger, on: Bench) -> tuple[Evidence, float]:
             continue
         if found.seen.effective >= ENOUGH or share == SHARES[-1]:
             return found, share
-    raise Refused(f"A copy of practice cannot be weighed: {reason}")
+    raise Refused(f"A copy of practice cannot be weighed: {reason_alone(reason)}")
+
+
+def reason_alone(reason: Refused | str) -> str:
+    """Why something was refused, without the advice that follows: a study chooses its estimators itself."""
+    return str(reason).partition(". ")[0].rstrip(".") + "."
 
 
 def _placebo(made: Table, before: np.ndarray) -> Sums:

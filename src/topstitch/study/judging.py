@@ -9,7 +9,7 @@ from ..core import Policy
 from ..data import Episodes
 from ..ope.improvement import Tested
 from ..ope.table import Refused
-from .evidence import Bench, Choice, Evidence, bench, choose, control, guaranteed, numbers, together, weigh
+from .evidence import Bench, Choice, Evidence, bench, choose, control, guaranteed, numbers, reason_alone, together, weigh
 from .logger import Logger, acts_of
 from .plan import Plan
 from .verdict import LEVEL, Numbers, Verdict, verdict
@@ -73,13 +73,12 @@ def judge(
         choice = choose({name: found[name] for name in candidates}, copy, evaluation, len(judges))
         tests, tested = max(len(known), 1), together(known, evaluation) if known else None
     if choice.chosen is None:
-        why = next((row.why for row in choice.rows), "there is no candidate")
-        return refused(
-            f"None of {len(candidates)} policies can be judged. Of the first: {why}", margin, cautions, selection, evaluation, choice, found
-        )
+        first = reason_alone(next((row.why for row in choice.rows), "there is no candidate"))
+        why = f"None of {len(candidates)} policies can be judged. Of the first: {first}"
+        return refused(why, margin, cautions, selection, evaluation, choice, found)
     best = found[choice.chosen]
     if isinstance(best, Refused):
-        return refused(str(best), margin, cautions, selection, evaluation, choice, found)
+        return refused(f"Of the chosen policy: {reason_alone(best)}", margin, cautions, selection, evaluation, choice, found)
     bound, unbounded = guaranteed(best, evaluation, plan.return_range, recorded=logger.recorded, level=1 - (1 - LEVEL) / tests)
     read = numbers(best, copy, evaluation, margin=margin, tests=tests, cautions=cautions, bound=bound)
     return Judged(verdict(read), read, choice, tested, found, selection, evaluation, unbounded, share)
