@@ -549,9 +549,9 @@ def reaching_step(state: Reached, batch: Batch, *, expectile, discount, target_r
     actions, luck counts as skill: where steps are random the value is too high. Park et al. 2023, https://arxiv.org/abs/2307.11949, and
     their code.
     """
-    rate, ahead = batch.discount(discount), state.target(batch.next_obs)
+    rate, (here, ahead) = batch.discount(discount), of_both(state.target, batch.obs, batch.next_obs)
     back = lambda value: ops.td_target(batch.reward, batch.terminal, value, rate)
-    upper = back(ahead.min(axis=0)) >= state.target(batch.obs).mean(axis=0)
+    upper = back(ahead.min(axis=0)) >= here.mean(axis=0)
     goal, weight = jax.vmap(back)(ahead), jnp.where(upper, expectile, 1 - expectile)
 
     def loss(value):
@@ -565,5 +565,10 @@ def reaching_step(state: Reached, batch: Batch, *, expectile, discount, target_r
 
 def nearer(value: Callable, batch: Batch):
     r"""$V(s') - V(s)$, (n), by the mean of both values; where nothing follows, by what is known of that instead."""
-    v, ahead = value(batch.obs).mean(axis=0), value(batch.next_obs).mean(axis=0)
-    return jnp.where(batch.terminal > 0, batch.reward, ahead) - v
+    here, ahead = of_both(value, batch.obs, batch.next_obs).mean(axis=1)
+    return jnp.where(batch.terminal > 0, batch.reward, ahead) - here
+
+
+def of_both(value: Callable, *obs) -> Float[Array, "2 nets n"]:
+    """What values say of the first and of the second observations, asked at once: half the program."""
+    return jnp.stack(jnp.split(value(jnp.concatenate(obs)), 2, axis=1))

@@ -143,8 +143,8 @@ class HIQL(Algorithm[State]):
 
     def point(self, upper, value, batch):
         """One step of the upper actor: a normal of standard deviation 1 around what it says."""
-        better = value(batch.rest).mean(axis=0) - value(batch.goal).mean(axis=0)
-        weight, direction = ops.exp_advantage(better, self.upper_beta, self.max_weight), value.direction(batch.way)
+        before, after = shared.of_both(value, batch.goal, batch.rest).mean(axis=1)
+        weight, direction = ops.exp_advantage(after - before, self.upper_beta, self.max_weight), value.direction(batch.way)
 
         def loss(net):
             loss = (weight * 0.5 * ((net(batch.goal) - direction) ** 2).sum(axis=-1)).mean()
