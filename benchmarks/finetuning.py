@@ -91,7 +91,7 @@ def page() -> None:
     text = ["# From offline to online", "", about, "",
             "*Before* is the score of the runs that learned from the log alone, *lowest* the least mean score in the first third of acting, "
             "*after* that at the end; means over seeds. A fall by more than a fifth of the way down to the worst score seen in the task is "
-            "called a collapse. Made by `benchmarks/finetuning.py`, which has the numbers of updates; settings are in "
+            "called a collapse; where *before* is near the mean of the log, little had been learned, and a fall says little. Made by `benchmarks/finetuning.py`, which has the numbers of updates; settings are in "
             "`benchmarks/results/finetuning`."]  # fmt: skip
     for name in dict.fromkeys(result["task"] for result in results):
         mine = [result for result in results if result["task"] == name]
