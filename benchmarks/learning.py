@@ -75,7 +75,8 @@ updates, 14 after 50,000 and 26 after 80,000; one with a tenth of the weight (α
 CQL and SAC-N had 6,000 to 8,000 updates on the hopper, the cheetah and the door, and SAC-N 10 critics, where publications have a million or three and, on
 the hopper, 200 to 500 critics: nothing is decided about either there. What CQL believes is of logged steps; what its policy is worth is of its own. Where
 the log was made by far better policies than what 7,000 updates gave (hopper-replay-mixture, halfcheetah-medium: steps of the log earned 218 and 546), the
-two statements that go against expectation compare values of good places with what a policy earns that falls or stands still at once."""
+two statements that go against expectation compare values of good places with what a policy earns that falls or stands still at once. In the point maze
+its values, 0 at first, had not come down yet to the some -76 that the log earned."""
 
 NAIVE = ("dqn", "qr_dqn", "discrete_sac", "td3", "sac", "mbpo")
 CAUTIOUS_VALUES = ("cql", "discrete_cql")
