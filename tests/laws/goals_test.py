@@ -42,11 +42,11 @@ def counting(duration=None) -> Episodes:
 
 
 def chances(log: Episodes, shares: Goals) -> np.ndarray:
-    """(rows, rows + episodes): how likely each observation is the goal of each row."""
-    n, out = log.steps, np.zeros((log.steps, log.steps + len(log)))
+    """(rows, 2 rows): how likely each observation, before or behind each row, is the goal of each row."""
+    n, out = log.steps, np.zeros((log.steps, 2 * log.steps))
     long = np.ones(n) if log.duration is None else log.duration
-    for episode, (start, stop) in enumerate(zip(log.starts, log.stops)):
-        ahead = [*range(start + 1, stop), *([] if log.terminal[stop - 1] else [n + episode])]
+    for start, stop in zip(log.starts, log.stops):
+        ahead = [*range(start + 1, stop), *([] if log.terminal[stop - 1] else [n + stop - 1])]
         for row in range(start, stop):
             later = ahead[row - start :] or [row]
             passed = np.cumsum([0, *long[row : row + len(later)]])[: len(later)]
@@ -68,7 +68,7 @@ def test_goals_come_in_their_shares_and_those_ahead_stay_in_their_episode(shares
     log, times = counting(duration), 4000
     data, row = relabelled(log), jnp.tile(jnp.arange(12), times)
     place = jax.jit(functools.partial(data.goals, shares=shares))(row, discount=GAMMA, key=jax.random.key(0))
-    counts = np.zeros((12, 15))
+    counts = np.zeros((12, 24))
     np.add.at(counts, (np.asarray(row), np.asarray(place)), 1 / times)
     wanted = chances(log, shares)
     np.testing.assert_allclose(wanted.sum(axis=1), 1)
@@ -78,7 +78,7 @@ def test_goals_come_in_their_shares_and_those_ahead_stay_in_their_episode(shares
 
 def test_what_a_step_earns_is_said_by_its_goal():
     data = relabelled(counting())
-    row, place = jnp.array([0, 4, 4, 7, 7]), jnp.array([3, 4, 12, 7, 2])
+    row, place = jnp.array([0, 4, 4, 7, 7]), jnp.array([3, 4, 12 + 4, 7, 2])
     batch = data.towards(row, place, discount=GAMMA)
     assert np.asarray(parted(batch.obs, data.spec.obs)[1])[:, 0].tolist() == [3, 4, 104, 7, 2]
     np.testing.assert_array_equal(parted(batch.next_obs, data.spec.obs), [[[1], [104], [104], [107], [107]], [[3], [4], [104], [7], [2]]])
@@ -324,7 +324,7 @@ def test_contrasts_are_how_much_likelier_a_goal_follows_than_usual():
     rule = ts.CRL(hidden=(16,), embedding=8, critics=1, discount=GAMMA, batch_size=64, lr=1e-2, steps=1000)
     state, data = learned(rule, log), rule.prepare(log)
     said = np.array(state.critic.model(*(x.reshape(-1) for x in jnp.meshgrid(jnp.arange(9), jnp.arange(2)))))[0].reshape(2, 3, 3)
-    follows = chances(log, Goals(geometric=1.0)) @ np.eye(3)[np.asarray(data.seen(jnp.arange(log.steps + len(log))))]
+    follows = chances(log, Goals(geometric=1.0)) @ np.eye(3)[np.asarray(data.seen(jnp.arange(2 * log.steps)))]
     for action in range(2):
         for obs in range(3):
             here = (log.obs == obs) & (log.action == action)

@@ -15,7 +15,7 @@ from .episodes import BadData, Episodes
 
 Rows = Int[Array, " n"]
 Places = Int[Array, " n"]
-"Observations of a log: the row that begins there, or behind all rows the number of the episode that ends there."
+"Observations of a log of n rows: row i is the one that step i begins with, n + i the one that it led to."
 
 
 class Goals(NamedTuple):
@@ -48,12 +48,8 @@ class Relabelled(eqx.Module):
     "The first row behind the row's episode."
     last: Places
     "The last observation of the row's episode that was logged: behind its last step, unless that was terminal."
-    behind: Obs
-    "(episodes, …): the observations behind the last steps."
     clock: Float[Array, " n"] | None
     "When each step began, since its episode did; `None` where every step takes one unit of time."
-    longest: int = static()
-    "Steps of the longest episode."
 
     def __len__(self):
         return len(self.flat)
@@ -79,9 +75,9 @@ class Relabelled(eqx.Module):
 
     def seen(self, place: Places) -> Obs:
         """The observations."""
-        n = len(self)
-        pick = lambda logged, behind: jnp.where(jnp.expand_dims(place < n, tuple(range(1, logged.ndim))), logged, behind)
-        return pick(self.flat.all.obs[jnp.minimum(place, n - 1)], self.behind[jnp.maximum(place - n, 0)])
+        n, rows = len(self), self.flat.all
+        here, behind = rows.obs[jnp.minimum(place, n - 1)], rows.next_obs[jnp.maximum(place - n, 0)]
+        return jnp.where(jnp.expand_dims(place < n, tuple(range(1, here.ndim))), here, behind)
 
     def rows(self, n: int, *, key) -> Rows:
         """`n` steps, uniformly and with replacement."""
@@ -94,7 +90,7 @@ class Relabelled(eqx.Module):
     def later(self, row: Rows, wait: Float[Array, " n"]) -> Places:
         """The first observation later than `wait` units of time from the start of each step."""
         if self.clock is None:
-            return self.ahead(row, 1 + jnp.minimum(wait, self.longest).astype(jnp.int32))
+            return self.ahead(row, 1 + jnp.minimum(wait, len(self)).astype(jnp.int32))
         due, clock = self.clock[row] + wait, self.clock
 
         def halve(_, bounds):
@@ -104,7 +100,7 @@ class Relabelled(eqx.Module):
             search = low < high
             return jnp.where(search & ~late, middle + 1, low), jnp.where(search & late, middle, high)
 
-        first, _ = jax.lax.fori_loop(0, self.longest.bit_length(), halve, (row + 1, self.stop[row]))
+        first, _ = jax.lax.fori_loop(0, len(self).bit_length(), halve, (row + 1, self.stop[row]))
         return self.ahead(row, first - row)
 
     def goals(self, row: Rows, shares: tuple[float, ...], *, discount=None, key) -> Places:
@@ -153,14 +149,14 @@ def relabelled(log: Episodes) -> Relabelled:
     if not isinstance(log.spec.obs, (Box, Discrete)):
         raise BadData(f"{log.source}: goals are observations that are vectors or numbers of states; these are {log.spec.obs}.")
     flat = log.transitions()
-    ends, episodes = log.stops - 1, np.arange(len(log))
-    last = np.repeat(np.where(log.terminal[ends], ends, log.steps + episodes), log.lengths)
+    ends = log.stops - 1
+    last = np.repeat(np.where(log.terminal[ends], ends, log.steps + ends), log.lengths)
     clock = None
     if log.duration is not None:
         passed = np.cumsum(log.duration, dtype=np.float64) - log.duration
         clock = jnp.asarray(passed - np.repeat(passed[log.starts], log.lengths), jnp.float32)
     i = lambda x: jnp.asarray(x, jnp.int32)
-    return Relabelled(flat, i(np.repeat(log.stops, log.lengths)), i(last), flat.all.next_obs[ends], clock, int(log.lengths.max()))
+    return Relabelled(flat, i(np.repeat(log.stops, log.lengths)), i(last), clock)
 
 
 class Aim(eqx.Module):

@@ -77,9 +77,10 @@ MISFIT = "What was fitted does not fit. Use fqe, whose values stay within."
 TOP_HEAVY = "A few large weights make it. Use estimators that divide by their weights (wis, wpdis), or log more."
 VALUES_ALONE = "an estimate that rests on its values alone: the interval says how first observations differ, not how wrong the values are."
 FEATURES = "weights of a linear class of features: the interval takes them as they were found, and leaves out how badly they fit."
-INTERVAL_OF: dict[str, Callable[[Table], Sums]] = {"magic": weighted_doubly_robust}
-"""Whose interval stands in for an estimator's own, widened to hold its value. MAGIC's own covers the truth in 20% to 55% of logs at a
-nominal 90% where values are wrong (three steps, 100 to 1,000 episodes), WDR's in 88%."""
+INTERVAL_OF = {"magic": "wdr", "switch": "dr", "shrunk": "dr"}
+"""Whose interval stands in for an estimator's own, widened to hold its value: those that may come to rest on values alone, of whose error
+their own interval knows nothing. MAGIC's own covers the truth in 20% to 55% of logs at a nominal 90% where values are wrong (three steps,
+100 to 1,000 episodes), WDR's in 88%."""
 
 Method = Literal["bootstrap", "t", "bca", "hoeffding", "bernstein", "anderson", "truncated", "betting"]
 Believed = Values | Belief | Callable[[Policy, Episodes], Any] | Literal["ridge", "boosting"]
@@ -374,7 +375,7 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
             asked = asked.believing(variance_minimising(asked, *features(log, probabilities(policy, log)), seed=how.seed))
         sums = ESTIMATORS[kind](asked)
         Span.of(base).possible(sums.value, fitted=kind in (*UNWEIGHTED, "mrdr"))
-        low, high = how.interval(kind, INTERVAL_OF[kind](asked) if kind in INTERVAL_OF else sums, asked)
+        low, high = how.interval(kind, ESTIMATORS[INTERVAL_OF[kind]](asked) if kind in INTERVAL_OF else sums, asked)
         if kind == "mrdr" and sums.top.var() > per_decision(asked).top.var():
             raise Refused("mrdr's own values make it vary more than pdis, which has none: too many features for so few episodes. Use dr or wdr with "
                           "values of another kind, or pdis.")  # fmt: skip
