@@ -92,11 +92,8 @@ class Trial:
     """An algorithm, data that suit it, and two of its runs trained once for all promises to look at."""
 
     def __init__(self, algorithm: Algorithm, episodes: Episodes, *, first: bool = True):
-        self.algorithm, self.episodes, self.first = (
-            algorithm,
-            episodes,
-            first,
-        )  # what needs a program of its own is tried for one kind of action
+        self.algorithm, self.episodes = algorithm, episodes
+        self.first = first  # of the kinds of action: what needs a program of its own is tried for this one only
         self.runs = [(algorithm, 0), (algorithm, 1)]
         self.data = algorithm.prepare(episodes)
         self.compiled = all(stage.compiled for stage in algorithm.stages())

@@ -265,6 +265,13 @@ class _How(NamedTuple):
         low, high = self.approximate(mean_of(earned), "t") if len(earned) > 1 else (np.nan, np.nan)
         return Estimate("mean return", float(earned.mean()), low, high, "t", float(len(earned)), {}, None, "the logger")
 
+    def ends(self, kind: str, sums: Sums, other: Callable[[str], Sums], table: Table, span: "Span | None" = None) -> tuple[float, float]:
+        """`interval`, or that of the estimator which stands in for this one: `other(name)` are the sums of an estimator."""
+        if kind not in INTERVAL_OF:
+            return self.interval(kind, sums, table, span)
+        low, high = self.interval(kind, other(INTERVAL_OF[kind]), table, span)
+        return min(low, sums.value), max(high, sums.value)
+
     def interval(self, name: str, sums: Sums, table: Table, span: "Span | None" = None) -> tuple[float, float]:
         """`span` is that of the steps, where `table` holds whole episodes only."""
         if self.method in ("bootstrap", "t"):
@@ -375,12 +382,10 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
             asked = asked.believing(variance_minimising(asked, *features(log, probabilities(policy, log)), seed=how.seed))
         sums = ESTIMATORS[kind](asked)
         Span.of(base).possible(sums.value, fitted=kind in (*UNWEIGHTED, "mrdr"))
-        low, high = how.interval(kind, ESTIMATORS[INTERVAL_OF[kind]](asked) if kind in INTERVAL_OF else sums, asked)
+        low, high = how.ends(kind, sums, lambda name: ESTIMATORS[name](asked), asked)
         if kind == "mrdr" and sums.top.var() > per_decision(asked).top.var():
             raise Refused("mrdr's own values make it vary more than pdis, which has none: too many features for so few episodes. Use dr or wdr with "
                           "values of another kind, or pdis.")  # fmt: skip
-        if kind in INTERVAL_OF:
-            low, high = min(low, sums.value), max(high, sums.value)
         return answer(kind, name, sums, (low, high), asked, None if kind in UNWEIGHTED else seen, how)
 
     return [answered(kind, name, lambda kind=kind: one(kind), None if kind in (*UNWEIGHTED, *MARGINAL) else seen) for kind in estimators]

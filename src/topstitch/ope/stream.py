@@ -15,7 +15,7 @@ import scipy.sparse
 from ..core import Policy
 from ..data.parts import Parts
 from .diagnostics import Diagnostics, Weights, counted, summary, weights
-from .estimate import ESTIMATORS, INTERVAL_OF, VALUED, Estimate, Estimates, Span, _How, answer, answered, require
+from .estimate import ESTIMATORS, VALUED, Estimate, Estimates, Span, _How, answer, answered, require
 from .importance import finite, returns
 from .sums import Sums, groups, mean_of
 from .table import Refused, Table, Values, table
@@ -170,10 +170,8 @@ def estimate_in_parts(
                 require(kind, found.whole, found.seen)
             sums = found.sums(kind)
             known.span.possible(sums.value, fitted=kind == "dm")
-            low, high = how.interval(kind, found.sums(INTERVAL_OF.get(kind, kind)), found.whole, known.span)
-            if kind in INTERVAL_OF:
-                low, high = min(low, sums.value), max(high, sums.value)
-            return answer(kind, name, sums, (low, high), found.whole, None if kind == "dm" else found.seen, how)
+            ends = how.ends(kind, sums, found.sums, found.whole, known.span)
+            return answer(kind, name, sums, ends, found.whole, None if kind == "dm" else found.seen, how)
 
         rows += [answered(kind, name, lambda kind=kind, one=one: one(kind), found and found.seen) for kind in names]
     return Estimates(rows, how.logged(known.earned), how.confidence, parts.source, discount)
