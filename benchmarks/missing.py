@@ -67,14 +67,19 @@ def rewards(log, gain) -> dict:
     return out
 
 
+def dealt(log, n: int):
+    """By seed: the seed, `n` episodes that have actions, and all others."""
+    for seed in range(SEEDS):
+        order = np.random.default_rng(seed).permutation(len(log))
+        yield seed, log.take(order[:n]), log.take(order[n:])
+
+
 def actions(log, gain) -> dict:
     """By episodes that have actions, (seeds): the share of the gain from all others, from these alone, and the share of actions that is told."""
     out = {}
     for n in SHOWN:
         rows = []
-        for seed in range(SEEDS):
-            order = np.random.default_rng(seed).permutation(len(log))
-            shown, rest = log.take(order[:n]), log.take(order[n:])
+        for seed, shown, rest in dealt(log, n):
             told = ts.watching.label(blind(rest), shown, algorithm=INVERSE, seed=seed)
             rows.append([gain(improved(told)), gain(improved(shown)), float((told.action == rest.action).mean())])
         out[str(n)] = rows
@@ -91,9 +96,7 @@ def moves(log, gain) -> dict:
     out = {}
     for n in SHOWN:
         rows = []
-        for seed in range(SEEDS):
-            order = np.random.default_rng(seed).permutation(len(log))
-            shown, rest = log.take(order[:n]), log.take(order[n:])
+        for seed, shown, rest in dealt(log, n):
             told = placed(rest, shown, seed)
             moved = rest.obs != rest.next_obs
             rows.append([share(improved(told, world)), share(improved(shown, world)), float((told.action == rest.action)[moved].mean())])
