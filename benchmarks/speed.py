@@ -203,7 +203,8 @@ def cell(algorithm: str, shape: str, discrete: bool, options, folder: Path) -> d
             if name != LIMIT:
                 found[name]["share_of_limit"] = ratio(windows_of, windows[LIMIT]) * least / roofline.FLOPS
     found[LIMIT]["gflops"] = found[LIMIT].pop("per_s") * roofline.FLOPS / 1e9
-    about = dict(algorithm=algorithm, shape=shape, discrete=discrete, batch=BATCH, cores=options.cores, mflop=least and least / 1e6)
+    about = dict(algorithm=algorithm, shape=shape, discrete=discrete, batch=BATCH, rows=task["rows"], cores=options.cores)
+    about |= dict(mflop=least and least / 1e6)
     return about | dict(facts=facts, others=others, engines=found, absent=absent) | stamp()
 
 
@@ -357,7 +358,7 @@ def batch(c: dict) -> str:
     """What one update of a cell sees."""
     size = c["facts"].get("batch_size", c["batch"])
     if size == 0:
-        return f"all {FEWER.get(c['algorithm'], ROWS):,}"
+        return f"all {c['rows']:,}"
     return f"{size} {OF_PARTS[c['algorithm']]}" if c["algorithm"] in OF_PARTS else f"{size}"
 
 

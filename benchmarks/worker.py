@@ -29,7 +29,8 @@ def load(job, columns, _):
     if states:  # numbers of states where a method knows no vectors
         rows |= {name: (np.abs(rows[name][:, 0]) * 997 % 1 * states).astype(np.int32) for name in ("obs", "next_obs")}
     chance = np.full(len(rows["reward"]), 1 / job["act"] if job["discrete"] else 0.5 ** job["act"], np.float32)
-    log = Episodes.of(**rows, actions=job["act"] if job["discrete"] else None, states=states, probability=chance)
+    half = {"labelled": np.arange(len(chance)) < len(chance) // 2}
+    log = Episodes.of(**rows, actions=job["act"] if job["discrete"] else None, states=states, probability=chance, info=half)
     index = len(algo.stages()) - 1
     data = algo.prepare(log)
     jax.block_until_ready(data)
