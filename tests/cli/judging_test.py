@@ -34,6 +34,7 @@ def test_estimates_are_printed_drawn_and_kept(topstitch, judged, here):
     code, out, err = topstitch("ope", *judged, "--estimators", "is,wis,wdr,fqe", "--json")
     found = json.loads(out)
     assert code == 0 and "estimates.png" in err
+    assert "fitted Q evaluation: bc seed 1 80/80" in err  # two policies, two folds, twenty updates
     assert json.loads((here / "runs/estimates.json").read_text()) == found
     assert (here / "runs/estimates.png").read_bytes()[:4] == b"\x89PNG"
     rows = {(row["policy"], row["name"]): row for row in found["estimates"]}
@@ -87,7 +88,7 @@ def test_all_estimators_answer_or_say_why(topstitch, judged):
 def test_too_little_is_refused_in_words(topstitch, judged):
     code, out, err = topstitch("ope", "runs", "--data", "choices.csv", *ROLES, "--discount", "0.9", "--estimators", "wis")
     assert code == 0 and "refused" in out and "effective sample" in out
-    assert "The logger, estimated by" in err
+    assert "fitting the logger to 55 steps" in err and "The logger, estimated by" in err and "fitted Q" not in err
 
 
 def test_what_cannot_be_meant(topstitch, judged):
@@ -101,8 +102,9 @@ def test_what_cannot_be_meant(topstitch, judged):
 
 
 def test_selection_ranks(topstitch, judged, here, capsys):
-    code, out, _ = topstitch("select", *judged[:-1], "80", "--by", "wdr", "--json", "-o", "ranks.json")
+    code, out, err = topstitch("select", *judged[:-1], "80", "--by", "wdr", "--json", "-o", "ranks.json")
     found = json.loads(out)
+    assert "fitted Q evaluation: bc seed 1 320/320" in err
     assert code == 0 and json.loads((here / "ranks.json").read_text()) == found
     scores = [row["wdr"] for row in found["policies"]]
     assert scores == sorted(scores, reverse=True) and all(row["lower"] < row["wdr"] for row in found["policies"])

@@ -95,6 +95,7 @@ def test_slow_copies_are_fast_enough_for_the_steps_there_are(covered):
     assert FQE.settled(ended, 1.0, steps=1000).target_rate == pytest.approx(5 * ended.lengths.max() / 1000)
     assert FQE.settled(log, 0.99, steps=1000).target_rate == pytest.approx(0.5) and FQE.settled(log, 0.99, steps=10).target_rate == 1
     assert FQE.settled(ended, 0.99, steps=1_000_000).target_rate == 0.005
+    assert FQE.settled(log, 0.9).hidden == (64, 64) and FQE.settled(rows_of(5), 0.9).hidden == (256, 256)  # numbered states; vectors
 
 
 def test_members_scatter_as_bootstraps_of_episodes_do(covered):

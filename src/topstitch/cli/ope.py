@@ -1,9 +1,11 @@
 """`topstitch ope`."""
 
+import contextlib
 import dataclasses
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import tyro
@@ -86,14 +88,12 @@ def main(argv: list[str]) -> int:
     weighing = not names or "state" in names or {*names} - {*UNWEIGHTED, *MARGINAL}
     if weighing and not options.stream and (options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None)):
         behaviour = fitted_logger(log, options.seed, say)
-    by_folds = fitted_by_folds(discount, options.steps, options.folds, options.seed)
-    if long and (not names or {*names} & {*FITTED}):
-        many = f"{len(policies)} policies" if len(policies) > 1 else "the policy"
-        say(f"Fitted Q evaluation: {options.steps:,} updates in each of {options.folds} folds, for {many}.")
-    found = ope.estimate(
-        policies, log, names or "all", discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
-        reward_range=options.reward_range, seed=options.seed, values=dict.fromkeys(FITTED, by_folds) if long else None,
-    )  # fmt: skip
+    learned = fitted_by_folds(policies, discount, options.steps, options.folds, options.seed)
+    with learned if long and (not names or {*names} & {*FITTED}) else contextlib.nullcontext() as by_folds:
+        found = ope.estimate(
+            policies, log, names or "all", discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
+            reward_range=options.reward_range, seed=options.seed, values=by_folds and dict.fromkeys(FITTED, by_folds),
+        )  # fmt: skip
     out = Path(options.out or (options.runs[0] if len(options.runs) == 1 and Path(options.runs[0]).is_dir() else "ope"))
     text = found.to_json(out / "estimates.json")
     forest(out / "estimates.png", json.loads(text))
@@ -128,15 +128,25 @@ def fitted_logger(log, seed: int, say):
     """Log-probabilities of a logger that the log does not tell, and a word on how good they are."""
     from .. import ope
 
+    say(f"fitting the logger to {log.steps:,} steps …")
     fitted = ope.fit_behaviour(log, seed=seed)
     say(f"The logger, estimated by {fitted.kind}: a held-out action has log-likelihood {fitted.score:.3f}; probabilities are off by "
         f"{fitted.calibration().error:.3f} on average. Intervals leave the error of this fit out.")  # fmt: skip
     return fitted.log_prob
 
 
-def fitted_by_folds(discount: float, steps: int, folds: int, seed: int):
-    """Fitted Q evaluation, as `estimate` takes it."""
+@contextlib.contextmanager
+def fitted_by_folds(policies: dict, discount: float, steps: int, folds: int, seed: int):
+    """Fitted Q evaluation, as `estimate` takes it, and how far it is: a bar on a terminal, a line now and then in a pipe."""
     from .. import ope
+    from ..listeners import Bar
 
-    rule = lambda part: ope.FQE.settled(part, discount, steps=steps)
-    return ope.Crossfitted(lambda policy, part: ope.fqe(policy, part, algorithm=rule(part), seed=seed), folds, seed)
+    order, fits = [id(policy) for policy in policies.values()], dict[int, int]()
+    with Bar([SimpleNamespace(name=name, steps=folds * steps) for name in policies], 1, "fitted Q evaluation") as bar:
+
+        def fit(policy, part):
+            fold = fits[id(policy)] = fits.get(id(policy), -1) + 1
+            tell = lambda now, metrics: bar(now._replace(stage=order.index(id(policy)), step=fold * steps + now.step), metrics)
+            return ope.fqe(policy, part, algorithm=ope.FQE.settled(part, discount, steps=steps), seed=seed, listeners=[tell])
+
+        yield ope.Crossfitted(fit, folds, seed)

@@ -73,12 +73,13 @@ def ranked(policies: dict, log, behaviour, discount: float, options: Options) ->
     from .. import ope
     from ..ope.select import bvft, claims, td_error
 
-    learned, remarks, values, greedy = fitted_by_folds(discount, options.steps, 2, options.seed), [], {}, {}
-    for name, policy in policies.items():
-        try:
-            values[name], greedy[name] = learned.several(policy, log, lambda found, part: (found.values(part), found.greedy(part)))
-        except ope.Refused as reason:
-            remarks.append(f"{name}: {reason}")
+    remarks, values, greedy = [], {}, {}
+    with fitted_by_folds(policies, discount, options.steps, 2, options.seed) as learned:
+        for name, policy in policies.items():
+            try:
+                values[name], greedy[name] = learned.several(policy, log, lambda found, part: (found.values(part), found.greedy(part)))
+            except ope.Refused as reason:
+                remarks.append(f"{name}: {reason}")
     level = 2 * options.confidence - 1  # the lower end of a two-sided interval at this level is one-sided at `confidence`
     given = {name: dict.fromkeys(("fqe", "wdr"), found) for name, found in values.items()}
     rows = {name: dict.fromkeys(SCORES) | {"policy": name} for name in policies}
