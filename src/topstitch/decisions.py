@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import polars as pl
@@ -21,7 +22,13 @@ AT_ONCE = 4096
 
 
 def decide(
-    policy: str | os.PathLike | Policy, rows: Any, *, codec: Codec | None = None, separator: str | None = None, encoding: str = "utf-8"
+    policy: str | os.PathLike | Policy,
+    rows: Any,
+    *,
+    codec: Codec | None = None,
+    draw: int | None = None,
+    separator: str | None = None,
+    encoding: str = "utf-8",
 ) -> pl.DataFrame:
     """A decision for every row of a table, in the order of its rows and in the table's own words.
 
@@ -30,7 +37,8 @@ def decide(
     columns, those of the mask if there were any, and, where empty cells are filled from earlier rows, those that name and order episodes.
 
     Answers with the columns that name the row (episode and time, where they are there), those of the decision, and `probability`: that of
-    the decision under the policy, where decisions are choices. The likeliest is taken. Raises `BadData` with the column and row of a cell that
+    the decision under the policy, where decisions are choices. The likeliest is taken; or, with a seed `draw`, one is drawn by the policy's
+    probabilities: that is the policy which estimates and studies judge. Raises `BadData` with the column and row of a cell that
     the policy cannot be asked about, such as a category that it never saw.
     """
     from .data.cells import clean
@@ -68,7 +76,7 @@ def decide(
     if allowed is not None and allowed[1].any():
         row, member = np.argwhere(allowed[1])[0]
         fail(codec.mask[member], int(row), "expected true or false, found an empty cell. Fill it in.")
-    action, probability = ask(policy, obs, None if allowed is None else allowed[0])
+    action, probability = ask(policy, obs, None if allowed is None else allowed[0], draw)
     back = np.argsort(place)
     decided = codec.decode(action[back])
     if probability is not None and "probability" not in decided.columns:
@@ -77,13 +85,14 @@ def decide(
     return named.select(name for name in named.columns if name not in decided.columns).hstack(decided)
 
 
-def ask(policy: Markov, obs: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """(the likeliest action of each row, its probability where actions are a `Discrete`)."""
+def ask(policy: Markov, obs: np.ndarray, allowed: np.ndarray | None, draw: int | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """(the likeliest action of each row, or one drawn with a seed; its probability where actions are a `Discrete`)."""
     discrete = not hasattr(policy, "spec") or isinstance(policy.spec.action, Discrete)
     actions, logs = [], []
     for start in range(0, len(obs), AT_ONCE):
         rows = np.minimum(np.arange(start, start + AT_ONCE), len(obs) - 1) if len(obs) > AT_ONCE else np.arange(len(obs))  # one shape
-        action, log = _answer(policy, jnp.asarray(obs[rows]), None if allowed is None else jnp.asarray(allowed[rows]))
+        key = None if draw is None else jax.random.fold_in(jax.random.key(draw), start)
+        action, log = _answer(policy, jnp.asarray(obs[rows]), None if allowed is None else jnp.asarray(allowed[rows]), key)
         left = min(AT_ONCE, len(obs) - start)
         actions.append(np.asarray(action)[:left])
         logs.append(None if log is None else np.asarray(log)[:left])
@@ -92,9 +101,9 @@ def ask(policy: Markov, obs: np.ndarray, allowed: np.ndarray | None) -> tuple[np
 
 
 @eqx.filter_jit
-def _answer(policy: Markov, obs, mask):
+def _answer(policy: Markov, obs, mask, key):
     said = policy(obs, mask)
-    action = said.mode()
+    action = said.mode() if key is None else said.sample(key)
     return action, said.log_prob(action) if hasattr(said, "log_prob") else None
 
 

@@ -123,6 +123,10 @@ def test_a_policy_decides_in_the_words_of_the_table(topstitch, ward):
     assert code == 0 and [row["stay"] for row in json.loads(out)] == ["x", "x", "@y"]
     code, out, _ = topstitch("decide", "runs", "--data", "new.csv")
     assert code == 0 and "dose" in out
+    (ward / "many.csv").write_text(new + "1.5,east,60,2024-05-01 01:00,z\n" * 30)
+    drawn = [json.loads(topstitch("decide", "runs", "--data", "many.csv", "--json", "--draw", seed)[1]) for seed in "001"]
+    assert drawn[0] == drawn[1] != drawn[2] and len({row["dose"] for row in drawn[0][3:]}) > 1
+    assert len({(row["dose"], row["probability"]) for row in drawn[0][3:]}) == len({row["dose"] for row in drawn[0][3:]})
     for text, words in {
         new.replace(",", ";"): ["no column 'age'", "give --separator ';'"],
         new.replace("west", "north"): ["bad.csv: column 'ward', row 3 (line 4)", "'north'", "none of the known categories (east, west)", "--other ward=K"],

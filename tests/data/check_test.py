@@ -6,12 +6,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import polars as pl
 import pytest
 
 from topstitch.bench import icu_sepsis
 from topstitch.data import Episodes
 from topstitch.data.check import CHECKS, OF_SPLITS, SEVERITIES, check
 from topstitch.data.codec import Codec, Column
+from topstitch.data.intake import import_table
 from topstitch.data.read import read
 from topstitch.worlds import gridworld, random_mdp, sample
 
@@ -398,6 +400,18 @@ def test_steps_of_unequal_time_are_fine_with_durations(sound):
     assert codes(log_of(table | {"duration": duration})) == set()
 
 
+def test_a_clock_in_words_shows_no_future():
+    """Its hours follow one another, from whatever hour a day begins with; the last is never left, the first never reached."""
+    rng = np.random.default_rng(0)
+    hours = np.concatenate([np.arange(start, 12) for start in rng.integers(7, 9, 200)])
+    day = np.cumsum(np.append(0, np.diff(hours) < 0))
+    table = pl.DataFrame({"day": day, "time": [f"{hour}:00" for hour in hours], "x": rng.normal(size=len(day)), "act": rng.integers(2, size=len(day)), "reward": rng.normal(size=len(day))})  # fmt: skip
+    log = import_table(table, episode="day", obs=["time", "x"], action="act", reward="reward", terminal="always")
+    assert codes(log) == set()
+    log = import_table(table.with_columns(then=pl.col("x").shift(-1).fill_null(0)), episode="day", obs=["time", "x", "then"], action="act", reward="reward", terminal="always")  # fmt: skip
+    assert codes(log) == {"future-column"}
+
+
 def test_angles_that_wrap_around_are_jumps_and_values_before_are_no_future(sound):
     turn = np.mod(0.01 * np.cumsum(np.random.default_rng(0).normal(size=len(sound["reward"]))), 1)
     assert codes(log_of(add(sound, "heading", turn))) == {"jumps"}
@@ -429,7 +443,9 @@ def test_splits_may_share_neither_names_nor_episodes(sound):
 
 
 def test_worlds_of_few_states_have_copies_by_chance():
-    assert codes(icu_sepsis.log()) == {"paid-at-the-end", "single-action-states"}
+    found = {one.code: one.what for one in check(icu_sepsis.log())}
+    assert set(found) == {"paid-at-the-end", "single-action-states"}
+    assert found["paid-at-the-end"] == "In the last step only; episodes have 9.2 steps in the mean."
     world = random_mdp(5, 2, ending=0.4, seed=1)
     log = sample(world, world.uniform(), 1500, horizon=50, key=jax.random.key(1))
     assert codes(log) == set()

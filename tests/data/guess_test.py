@@ -60,6 +60,25 @@ def test_what_may_show_the_outcome_is_left_out(tmp_path):
     assert found.rules.obs == ("age",) and "'reward' is made of it" in found.left["clicked"]
 
 
+def test_masks_are_told_by_their_names_and_nested_cells_named(tmp_path):
+    rows = [f"{i // 4},{i % 4},\"{{'hp': {i}}}\",{i % 7},1,{i % 2},{i % 2},{i % 3},{int(i % 4 == 3)}" for i in range(40)]
+    found = guessed(tmp_path / "a.csv", "\n".join(["match,tick,state,gold,can_wait,can_run,action,reward,done", *rows]))
+    assert (found.rules.mask, found.rules.obs) == (("can_run", "can_wait"), ("gold",))
+    assert "hold several values each, as in {'hp': 0}" in found.left["state"]
+
+
+def test_what_came_of_a_decision_is_told_by_its_name(tmp_path):
+    rows = [
+        f"{600 + i % 7},{i % 3},{0.3 + i % 2 / 10},{'yes' if i % 2 else 'no'},{i % 5},{'HIGH' if i % 9 == 0 else i / 2}" for i in range(40)
+    ]
+    found = guessed(tmp_path / "a.csv", "\n".join(["score,offer,offer_probability,accepted,profit_12m,glucose", *rows]))
+    rules = found.rules
+    assert (rules.obs, rules.action, rules.reward, rules.probability) == (("score",), ("offer",), "profit_12m", "offer_probability")
+    assert "like an outcome" in found.left["accepted"] and found.left["glucose"].endswith(
+        "5 are not; if these stand for empty ones, give --na 'HIGH'"
+    )
+
+
 def test_of_columns_called_like_episodes_the_one_in_order_is_taken(tmp_path):
     rows = [f"{i // 4},{i % 4},{40 + i % 7},{i % 2},{i % 3},{int(i % 4 == 3)}" for i in range(40)]
     assert guessed(tmp_path / "a.csv", "\n".join(["order,visit,age,offer,profit,done", *rows])).rules.episode == ("order",)

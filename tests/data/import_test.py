@@ -70,6 +70,45 @@ WARD = dict(episode="stay", time="at", obs=["ward", "lactate", "male"], action="
             terminal="not missing(status)", missing={"lactate": "forward-fill"})  # fmt: skip
 
 
+def test_a_lone_column_of_few_whole_numbers_may_be_a_state(tmp_path):
+    rows = pl.DataFrame({"state": np.arange(60) % 6, "action": np.arange(60) // 6 % 2, "reward": 1.0, "age": 0.5 * (np.arange(60) % 6)})
+    roles = dict(action="action", reward="reward", terminal="always", episode="row")
+    for log in (import_table(rows, obs="state", **roles), read_table(rows.with_row_index("row"), obs="state", **roles)):
+        assert [note for note in log.notes if "'state', is taken as an amount" in note and "--states 6" in note]
+    for more in ({"obs": "age"}, {"obs": ["state", "age"]}, {"obs": "state", "states": 6}, {"obs": "state", "one_hot": "state"}):
+        assert not any("an amount" in note for note in import_table(rows, **roles, **more).notes)
+
+
+def test_cells_that_hold_several_values_are_named():
+    nested = stays().with_columns(obs_2=pl.concat_str(pl.lit('{"hp": '), "obs_1", pl.lit("}")))
+    said = refused("column 'obs_2', row 1", 'several values: {"hp": 0.0}', source=nested)
+    assert """--query "SELECT *, TRY_CAST(obs_2->>'hp' AS DOUBLE) AS hp FROM 'FILE'\"""" in said
+    refused("several values: [1, 2]", source=stays().with_columns(obs_2=pl.lit("[1, 2]")))
+    assert import_table(nested, **ROLES, one_hot="obs_2").spec.obs.size == 2 + 9
+
+
+def test_words_among_numbers_are_all_named():
+    strange = stays().with_columns(obs_2=pl.Series(["LOW", "1", "2", "HIGH", "3", "4", "HIGH", "5", "6"]))
+    refused("row 1", "found 'LOW' (3 such cells)", "--na 'HIGH' 'LOW'", source=strange)
+    assert import_table(strange, **ROLES, na=["HIGH", "LOW"], missing="forward-fill").steps == 8
+
+
+def test_json_is_read_by_a_query(tmp_path):
+    pytest.importorskip("duckdb")
+    (tmp_path / "log.jsonl").write_text("\n".join(json.dumps(row | {"state": {"hp": row["obs_1"]}}) for row in stays().to_dicts()))
+    refused("--query", "state.hp AS hp", source=tmp_path / "log.jsonl")
+    refused("several values a cell", source=(), query=f"SELECT * FROM '{tmp_path}/log.jsonl'", obs="state")
+    same(import_table(query=f"SELECT *, state.hp AS hp FROM '{tmp_path}/log.jsonl'", **(ROLES | {"obs": ["hp", "obs_2", "obs_10"]})),
+         read_table(stays(), **ROLES))  # fmt: skip
+
+
+def test_times_of_the_day_are_times():
+    clock = stays().with_columns(hour=pl.format("{}:05", pl.col("hour") + 9))
+    log = import_table(clock, **ROLES, time_format="%H:%M")
+    same(dataclasses.replace(log, time=(log.time - 32700) / 3600), read_table(stays(), **ROLES))
+    refused("expected a date", "'9:05'", "--time-format", source=clock)
+
+
 # the same log from everything that holds it -----------------------------------------------------------------------------
 
 
@@ -408,6 +447,12 @@ def test_kinds_of_decisions():
     assert log.codec.decode(log.action)["dose"].to_list()[2] == 5
     refused("goes from 0 to 10, beyond the bounds", source=mixed(), **(WARD | {"action": "dose"}), low=0, high=9)
     refused("mixes choices with numbers (dose)", "--bins dose=5", source=mixed(), **(WARD | {"action": ["drug", "dose"]}))
+    refused(
+        "mixes choices with numbers (obs_2)",
+        "--low, --high",
+        source=stays().with_columns(obs_2=pl.col("obs_2") + 0.5),
+        **(ROLES | {"obs": "obs_1", "action": ["action", "obs_2"]}),
+    )
     both = WARD | {"action": ["drug", "male"], "obs": "cost", "missing": None}
     log = import_table(mixed(), **both)
     assert log.spec.action == MultiDiscrete((3, 2)) and log.action_names == ("drug", "male")

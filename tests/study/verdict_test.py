@@ -118,3 +118,11 @@ def test_every_code_has_words():
     assert codes | {"net", "gain", "harm"} == set(LACKS)
     assert set(ERRORS) == {step.word for step in RULE} - {"cannot tell"}
     assert all(np.isfinite(list(ERRORS.values())))
+
+
+def test_amounts_are_written_as_people_write_them():
+    money, share = Unit("return"), Unit("share")
+    assert (money.level(12345.6), money.level(0.012344), money.difference(-1234.4)) == ("12,346", "0.01234", "-1,234")
+    assert money.gain(1234.4, -23456.0, 0.5) == "+1,234 (-23,456 to +0.5)"
+    assert share.gain(0.006, -0.002, 0.017) == "+0.6 points (-0.2 to +1.7)"
+    assert here("critical", GOOD._replace(critical=1), money, None) == "1 critical finding."

@@ -63,7 +63,7 @@ def show(found, log) -> None:
         say(f"{MARKS[one.severity]} {one.title} ({one.severity}, {one.code})", 0, "bold")
         say(one.what, 2)
         if one.count:
-            say(f"{one.count:,} rows: {'; '.join(one.where[:3])}{' …' if one.count > 3 else ''}", 2, "dim")
+            say(f"{one.count:,} row{'s' * (one.count != 1)}: {'; '.join(one.where[:3])}{' …' if one.count > 3 else ''}", 2, "dim")
         say(f"→ {one.remedy}", 2)
     console.print()
     say(f"{len(found.passed)} other checks found nothing; {len(found.unasked)} do not apply here. --json lists them.", 0)

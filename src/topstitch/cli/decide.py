@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from . import Wrong, parse, start_jax, verbatim
-from .roles import Json, role
+from .roles import Json, Number, role
 
 ABOUT = """What a policy would do in each row of a table, in the table's own words.
 
@@ -29,6 +29,8 @@ class Options:
     "The rows: a table (.csv .tsv, also .gz; .parquet; .arrow .feather)."
     out: Annotated[str | None, tyro.conf.arg(metavar="FILE", aliases=["-o"], help_behavior_hint="(default: shown)")] = None
     "Where decisions go: .csv, .tsv or .parquet. Must not be there yet."
+    draw: Number = None
+    "A seed: decisions are drawn by the policy's probabilities, as studies judge them. Without it the likeliest is taken."
     separator: Annotated[str | None, role("SIGN", "(default: comma, tab for .tsv)")] = None
     "Between the cells of a CSV file."
     encoding: Annotated[str, tyro.conf.arg(metavar="NAME")] = "utf-8"
@@ -47,7 +49,7 @@ def main(argv: list[str]) -> int:
     from ..decisions import decide, safe
     from ..disk import write_bytes
 
-    decided = decide(options.run, options.data, separator=options.separator, encoding=options.encoding)
+    decided = decide(options.run, options.data, draw=options.draw, separator=options.separator, encoding=options.encoding)
     if options.json:
         print(json.dumps(decided.to_dicts(), default=str))
     elif options.out is None:

@@ -16,6 +16,8 @@ COMMA = re.compile(r"[+-]?\d+,\d+")
 "A number with a decimal comma, or with a comma between its thousands."
 FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 "Dates that cannot be mistaken: ISO 8601, with a space or a T, with or without an offset from UTC, or the word UTC."
+CLOCK = set("HIklMSpPTRrXf")
+"Signs of a format that has the time of the day alone."
 
 
 def clean(frame: pl.DataFrame, empty: Collection[str] = ()) -> pl.DataFrame:
@@ -128,11 +130,15 @@ def moments(cells: pl.Series, fail: Fail, *, dates: bool, form: str | None = Non
 
 
 def dated(cells: pl.Series, form: str | None = None) -> pl.Series:
-    """Texts as whole microseconds since 1970; null where they are no dates."""
-    text, forms = pl.col(cells.name), [form] if form else [*(f"{f}%#z" for f in FORMATS[:2]), *FORMATS]
+    """Texts as whole microseconds since 1970, or since midnight where `form` has no day; null where they are no dates."""
+    text = pl.col(cells.name)
     if form is None:
         text = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(" ?(Z|UTC|GMT)$", "+00:00")
-    read = (text.str.to_datetime(f, strict=False, time_unit="us").dt.timestamp("us") for f in forms)
+    if form is not None and set(re.findall("%[-_0.]*([A-Za-z+])", form)) <= CLOCK:
+        read = [text.str.to_time(form, strict=False).cast(pl.Duration("us")).dt.total_microseconds()]
+    else:
+        forms = [form] if form else [*(f"{f}%#z" for f in FORMATS[:2]), *FORMATS]
+        read = [text.str.to_datetime(f, strict=False, time_unit="us").dt.timestamp("us") for f in forms]
     try:
         return cells.to_frame().select(pl.coalesce(*read).alias(cells.name)).to_series()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

@@ -81,6 +81,11 @@ def listed(names: Iterable[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+def figures(x: float, least: int = 4, sign: str = "") -> str:
+    """A number in so many figures, and not as a power of ten where it can be read: 0.001234, 12.34, 12,345. With `sign` "+" also that above 0."""
+    return f"{x:{sign},.0f}" if 10**least <= abs(x) < 1e12 else f"{x:{sign},.{least}g}"
+
+
 def union(found: dict[str, np.ndarray], steps: int) -> np.ndarray:
     """(steps,) bool: rows of any column."""
     out = np.zeros(steps, bool)

@@ -22,6 +22,7 @@ from .evidence import (
     counts,
     episode_keys,
     everywhere,
+    figures,
     flat,
     followed,
     free,
@@ -284,15 +285,17 @@ def predicted_outcome(log: Episodes) -> Iterator[Seen]:
 
 def future_columns(log: Episodes) -> Iterator[Seen]:
     """A column that is another one a step ahead. Seen from the other side, that is a column of values before; such a one is known by its
-    first values: nothing came before, so that they are all alike, or those of the other column."""
+    first values: nothing came before, so that they are all alike, or those of the other column. Dimensions of one column of the table, such as
+    the hours of a clock, are not looked at together."""
     rows, columns, first = followed(log), varied(log), log.obs[log.starts]
     if len(rows) < FEW:
         return
-    ahead, found = {log.obs[rows, j].tobytes(): j for j in columns}, {}
+    source = [name.partition("=")[0] for name in log.obs_names]
+    ahead, found = {log.obs[rows, j].tobytes(): j for j in columns if np.ptp(log.obs[rows, j]) > 0}, {}
     for k in columns:
         j = ahead.get(log.obs[rows + 1, k].tobytes(), k)
         alike = max(counts(first[:, k]).max() / len(log), (first[:, k] == first[:, j]).mean())
-        if j != k and alike < 0.99:
+        if source[j] != source[k] and alike < 0.99:
             found[log.obs_names[j]] = log.obs_names[k]
     if found:
         yield Seen(f"{listed(f'{a} is {b} of the next row' for a, b in found.items())}.", rows, tuple(found), {"ahead of": found})
@@ -343,7 +346,7 @@ def outliers(log: Episodes) -> Iterator[Seen]:
     if found := {name: rows for name, rows in stray_values(log).items() if rows.any()}:
         far = {name: float(columns[name][rows][0]) for name, rows in found.items()}
         yield Seen(
-            f"{listed(f'{name} in {rows.sum():,} rows (for example {far[name]:.4g})' for name, rows in found.items())}.",
+            f"{listed(f'{name} in {rows.sum():,} rows (for example {figures(far[name])})' for name, rows in found.items())}.",
             union(found, log.steps),
             tuple(found),
             {"example": far},
@@ -405,9 +408,8 @@ def otherwise(log: Episodes, cut: np.ndarray) -> tuple[str, dict[str, float]]:
     low, high = np.quantile(log.reward, [0.01, 0.99])
     more, mean = log.lengths[cut].sum() / len(log), float(log.returns().mean())
     worst, best = mean + float(more * min(low, 0)), mean + float(more * max(high, 0))
-    text = (
-        f"Had they been cut, and gone on for as long again, the mean return would be from {worst:.4g} to {best:.4g} instead of {mean:.4g}."
-    )
+    ends = f"from {figures(worst)} to {figures(best)} instead of {figures(mean)}"
+    text = f"Had they been cut, and gone on for as long again, the mean return would be {ends}."
     return text, {"mean": mean, "worst": worst, "best": best}
 
 
@@ -432,7 +434,7 @@ def limit_as_end(log: Episodes) -> Iterator[Seen]:
 
 def never_ended(log: Episodes) -> Iterator[Seen]:
     if not log.terminal.any():
-        yield Seen(f"{len(log):,} of {len(log):,} episodes are cut, after {log.lengths.mean():.4g} steps in the mean.", log.stops - 1)
+        yield Seen(f"{len(log):,} of {len(log):,} episodes are cut, after {log.lengths.mean():,.1f} steps in the mean.", log.stops - 1)
 
 
 def ends_disagree(log: Episodes) -> Iterator[Seen]:
@@ -458,7 +460,7 @@ def ends_disagree(log: Episodes) -> Iterator[Seen]:
 def paid_at_the_end(log: Episodes) -> Iterator[Seen]:
     last, mean = log.stops - 1, float(log.lengths.mean())
     if not log.reward[followed(log)].any() and log.reward[last].any():
-        yield Seen(f"In the last step only, the {mean:.3g}th in the mean.", last, numbers={"length": mean})
+        yield Seen(f"In the last step only; episodes have {mean:,.1f} steps in the mean.", last, numbers={"length": mean})
 
 
 def equal_returns(log: Episodes) -> Iterator[Seen]:
@@ -466,14 +468,14 @@ def equal_returns(log: Episodes) -> Iterator[Seen]:
     same = lambda x: np.ptp(x) <= 1e-6 * max(1e-6, np.abs(x).max())
     if len(log) > 1 and same(log.returns()) and same(log.returns(0.99)):
         yield Seen(
-            f"All {len(log):,} episodes earned {log.returns()[0]:.4g}.", everywhere(log), numbers={"return": float(log.returns()[0])}
+            f"All {len(log):,} episodes earned {figures(log.returns()[0])}.", everywhere(log), numbers={"return": float(log.returns()[0])}
         )
 
 
 def large_rewards(log: Episodes) -> Iterator[Seen]:
     size = float(np.quantile(np.abs(log.reward), 0.99))
     if size > 100:
-        yield Seen(f"One in a hundred is {size:.4g} or more.", np.abs(log.reward) >= size, ("reward",), {"size": size})
+        yield Seen(f"One in a hundred is {figures(size)} or more.", np.abs(log.reward) >= size, ("reward",), {"size": size})
 
 
 def tiny_rewards(log: Episodes) -> Iterator[Seen]:
@@ -494,7 +496,7 @@ def time_gaps(log: Episodes) -> Iterator[Seen]:
     most = float(np.quantile(taken, 0.95))
     gap = taken > 10 * most
     if gap.any():
-        yield Seen(f"{gap.sum():,} of {log.steps:,} steps take more than ten times the {most:.4g} that 95 in 100 keep within, one of them {taken.max():.4g}.", rows[gap], ("time",),
+        yield Seen(f"{gap.sum():,} of {log.steps:,} steps take more than ten times the {figures(most)} that 95 in 100 keep within, one of them {figures(taken.max())}.", rows[gap], ("time",),
                    {"usual": most, "longest": float(taken.max())})  # fmt: skip
 
 
@@ -504,7 +506,7 @@ def uneven_steps(log: Episodes) -> Iterator[Seen]:
     if log.duration is None and off.mean() > 0.05:
         low, high = np.quantile(taken, [0.05, 0.95])
         yield Seen(
-            f"{off.mean():.0%} of the steps do not take the usual {usual:.4g}; nine in ten take {low:.4g} to {high:.4g}.",
+            f"{off.mean():.0%} of the steps do not take the usual {figures(usual)}; nine in ten take {figures(low)} to {figures(high)}.",
             rows[off],
             ("time",),
             {"share": float(off.mean())},
@@ -674,8 +676,9 @@ def long_episodes(log: Episodes) -> Iterator[Seen]:
     spread = scipy.special.logsumexp(log.lengths * np.log(MODEST)) - np.log(len(log))
     worth = float(np.exp(np.log(HELD * len(log)) - spread))
     if worth < WORTH:
+        said = f"{worth:.2g}" if worth >= 0.01 else "next to nothing"
         yield Seen(f"Of a policy that differs modestly from practice (by a χ² distance of {MODEST - 1:.1f} in each decision), the {HELD * len(log):,.0f} episodes kept for judging "
-                   f"would be worth {worth:.2g}, as they have {log.lengths.mean():.4g} steps in the mean.", log.starts, numbers={"worth": worth, "length": float(log.lengths.mean())})  # fmt: skip
+                   f"would be worth {said}, as they have {log.lengths.mean():,.1f} steps in the mean.", log.starts, numbers={"worth": worth, "length": float(log.lengths.mean())})  # fmt: skip
 
 
 def drifting_practice(log: Episodes) -> Iterator[Seen]:

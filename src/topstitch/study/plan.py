@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from ..data import BadData, Episodes
+from ..data.evidence import figures
 
 MANY = 2000
 "From so many episodes on half of them are learned from; of fewer more are kept to judge by."
@@ -111,16 +112,17 @@ class Unit:
     kind: Literal["share", "return"]
 
     def level(self, x: float) -> str:
-        return f"{100 * x:.{_digits(x)}f} %" if self.kind == "share" else f"{x:.4g}"
+        return f"{100 * x:.{_digits(x)}f} %" if self.kind == "share" else figures(x)
 
     def difference(self, x: float) -> str:
         """With its sign."""
-        return f"{100 * x:+.{_digits(x)}f} points" if self.kind == "share" else f"{x:+.3g}"
+        return f"{100 * x:+.{_digits(x)}f} points" if self.kind == "share" else figures(x, 3, "+")
 
     def gain(self, value: float, low: float, high: float) -> str:
         """A difference and its interval, in equal digits."""
         if self.kind == "return":
-            return f"{value:+.3g} ({low:+.3g} to {high:+.3g})"
+            middle, least, most = (figures(x, 3, "+") for x in (value, low, high))
+            return f"{middle} ({least} to {most})"
         digits = _digits(max(low, high, key=abs))
         return f"{100 * value:+.{digits}f} points ({100 * low:+.{digits}f} to {100 * high:+.{digits}f})"
 

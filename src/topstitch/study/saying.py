@@ -31,7 +31,7 @@ def here(code: str, x: Numbers, unit: Unit, unbounded: str | None) -> str:
     between = lambda ends: unit.gain(*ends)
     match code:
         case "critical":
-            return f"{x.critical} critical findings."
+            return f"{x.critical} critical finding{'s' * (x.critical != 1)}."
         case "refused":
             return x.refused or "The chosen policy can be judged."
         case "thin":
@@ -46,7 +46,7 @@ def here(code: str, x: Numbers, unit: Unit, unbounded: str | None) -> str:
             return f"At most {unit.difference(x.highest)}; the margin is {unit.difference(x.margin)}."
         case "shown":
             why = {
-                "caution": f"{x.cautions} findings forbid more than a trial",
+                "caution": f"{x.cautions} finding{'s forbid' if x.cautions != 1 else ' forbids'} more than a trial",
                 "unbounded": unbounded,
                 "bound": f"the guaranteed lower end is {unit.difference(x.bound or 0.0)}",
             }

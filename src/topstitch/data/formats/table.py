@@ -94,6 +94,8 @@ def read_table(
     # what was seen, done and earned
     if states is None:
         seen = table.matrix(table.roles["obs"])
+        if seen.shape[1] == 1 and (hint := may_be_states(table.roles["obs"][0], *counted(seen[:, 0]), len(seen))):
+            notes.append(hint)
     elif len(table.roles["obs"]) == 1:
         seen = _integers(table, at["obs"], states, "state", "states")
     else:
@@ -109,6 +111,21 @@ def read_table(
         probability=chance, log_prob=log_chance, time=moments, duration=lasted, ids=ids,
         info={name: table.anything(name) for name in table.roles.get("info", ())}, source=table.source, notes=notes,
     )  # fmt: skip
+
+
+def counted(x: np.ndarray) -> tuple[int, float, float]:
+    """(how many different numbers there are, the least, the greatest); no numbers where some are not whole."""
+    if (x != np.round(x)).any():
+        return 0, 0.0, 0.0
+    return len(np.unique(x)), float(x.min()), float(x.max())
+
+
+def may_be_states(name: str, kinds: int, low: float, high: float, rows: int) -> str | None:
+    """What to say where the only observation has so many different whole numbers, each some ten times: it may be the number of a state."""
+    if not (2 < kinds <= rows / 10 and low >= 0 and high < min(10 * kinds, MOST_ACTIONS)):
+        return None
+    return (f"The only observation, {name!r}, is taken as an amount. If its whole numbers, {low:g} to {high:g}, stand for states, say how many "
+            f"there are (--states {high + 1:.0f}; in Python states={high + 1:.0f}): then methods that count in each state can be used.")  # fmt: skip
 
 
 def write_table(log: Episodes, path: str | os.PathLike) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..codec import Codec
+from ..formats.table import may_be_states
 from .facts import Facts
 from .rules import FILE, SINGLE
 from .sources import Part
@@ -125,4 +126,6 @@ def notes(steps: Steps, found: Sequence[Part], codec: Codec, joined: int, severa
     if (never := [name for name, count in zip(codec.action_names, taken) if not count]) and taken.any():
         some = ", ".join(never[:5]) + (" …" if len(never) > 5 else "")
         say(f"{len(never):,} of {len(taken):,} actions are never taken in a step that is kept: {some}.")
+    if len(codec.obs) == 1 and codec.obs[0].kind == "number" and (one := steps.facts[codec.obs[0].name]).holds == "whole" and one.levels:
+        out += filter(None, [may_be_states(one.name, len(one.levels), one.low, one.high, one.rows)])
     return tuple(out)

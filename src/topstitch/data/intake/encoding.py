@@ -2,6 +2,7 @@
 so that the same rules encode other rows in the same way."""
 
 import dataclasses
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
@@ -76,9 +77,14 @@ def observed(rules: Rules, facts: Facts, refuse: Refuse) -> Column:
     name, holds, rule = facts.name, facts.holds, rules.rule(facts.name)
     if holds == "nothing":
         refuse(facts, "is empty in every row, and says nothing. Leave it out of the observations.")
-    if holds in ("date", "other"):
-        refuse(facts, f"holds {' and '.join(sorted(map(str, facts.dtypes)))}, which is no observation by itself. Turn it into numbers first, such as hours since "
-               "the start, or leave it out.")  # fmt: skip
+    if holds == "other":
+        refuse(
+            facts,
+            f"holds {' and '.join(sorted(map(str, facts.dtypes)))}: several values a cell. Take them apart into columns of their own, or leave it out.",
+        )
+    if holds == "date" and name not in rules.one_hot and name not in rules.other:
+        refuse(facts, "holds dates or times, which are no observation by themselves. Turn them into numbers first, such as hours since the start; or "
+               f"take them as categories (--one-hot {shlex.quote(name)}); or leave them out.")  # fmt: skip
     if rules.states is not None:
         if len(rules.obs) > 1:
             raise BadData(f"{refuse.name}: with states={rules.states}, 'obs' must be one column of integers; got {', '.join(rules.obs)}.")
@@ -120,12 +126,17 @@ COMMAS = ("expected numbers or words, found {!r}, which may be either. If the co
 def categories(rules: Rules, facts: Facts, refuse: Refuse) -> Column:
     """A column of words, or of numbers that stand for such, as one dimension for each."""
     name, asked = facts.name, facts.name in rules.one_hot or facts.name in rules.other
+    if not asked and (cell := facts.nested):
+        part = re.search(r'"(\w+)"\s*:', cell)
+        example = f"SELECT *, TRY_CAST({name}->>'{part[1]}' AS DOUBLE) AS {part[1]} FROM 'FILE'" if part and name.isidentifier() else ""
+        how = f', for example by --query "{example}"' if example else ""
+        refuse(facts, f"found several values: {short(cell)}. Take them apart into columns of their own{how}.", "number")
     if not asked and facts.comma:
         refuse(facts, COMMAS.format(facts.odd["number"][2], f"--one-hot {name!r}"), "number")
     if not asked and 2 * facts.numbers > facts.present:
-        odd = facts.odd["number"][2]
+        odd, strange = facts.odd["number"][2], facts.strange()
         refuse(facts, f"expected a number, as in most rows, found {odd!r} ({facts.present - facts.numbers - facts.nan:,} such cells). Correct them; "
-               f"if they stand for empty ones, give --na {odd!r}; if the column holds categories, give --one-hot {name!r}.", "number")  # fmt: skip
+               f"if they stand for empty ones, give --na {' '.join(map(repr, strange[:5] or [odd]))}; if the column holds categories, give --one-hot {name!r}.", "number")  # fmt: skip
     given = rules.one_hot.get(name, ())
     if given:
         return Column(name, "one-hot", holding(facts, given), given, other=name in rules.other)
@@ -136,6 +147,10 @@ def categories(rules: Rules, facts: Facts, refuse: Refuse) -> Column:
     common = facts.common()
     kept = tuple(sorted(common[: rules.other.get(name, len(common))], key=key))
     return Column(name, "one-hot", holding(facts, kept), kept, other=name in rules.other)
+
+
+def short(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def decided(rules: Rules, facts: Mapping[str, Facts], numbers: Column_, refuse: Refuse) -> tuple[tuple[Column, ...], dict[str, Any]]:
@@ -171,7 +186,10 @@ def decided(rules: Rules, facts: Mapping[str, Facts], numbers: Column_, refuse: 
     kinds = {"number" if column.kind == "number" else "choice" for column in columns}
     if len(kinds) > 1:
         loose = ", ".join(column.name for column in columns if column.kind == "number")
-        raise BadData(f"{refuse.name}: the decision mixes choices with numbers ({loose}). Put the numbers into bins, for example --bins {loose.split(', ')[0]}=5.")  # fmt: skip
+        vector = (
+            "; or take all as a vector, and give its bounds (--low, --high)" if all(facts[name].numbers for name in rules.action) else ""
+        )
+        raise BadData(f"{refuse.name}: the decision mixes choices with numbers ({loose}). Put the numbers into bins, for example --bins {loose.split(', ')[0]}=5{vector}.")  # fmt: skip
     if kinds == {"number"}:
         found |= bounds(rules, facts, refuse)
     elif rules.low:

@@ -120,8 +120,18 @@ class Facts:
         return self.commas > 0 and self.commas + self.numbers == self.present
 
     @property
+    def nested(self) -> str | None:
+        """The first cell, where it is a list or an object written as text."""
+        text = self.odd.get("number", (0, 0, ""))[2]
+        return text if self.holds == "text" and text[:1] + text[-1:] in ("{}", "[]") else None
+
+    @property
     def mean(self) -> float:
         return self.total / self.numbers
+
+    def strange(self) -> list[str]:
+        """The words among numbers, the commonest first; none where cells are too many to be counted."""
+        return [level for level in self.common() if key(level)[0]]
 
     def common(self) -> list[str]:
         """Levels, the commonest first; of equals the first in natural order."""

@@ -12,7 +12,7 @@ import polars as pl
 from ..cells import clean, flags, moments, numbers, words
 from ..episodes import BadData
 from . import formula
-from .encoding import WORDS
+from .encoding import WORDS, short
 from .facts import Facts
 from .rules import EACH, SINGLE, Rules
 from .sources import Part, natural
@@ -25,49 +25,20 @@ FEW = 0.1
 NAMES = {
     "episode": "episode ep stay session trajectory traj patient subject encounter visit admission hadm icustay case batch lot trip conversation game run user customer order",
     "time": "time timestamp datetime date hour minute second day week month t step timestep tick seq sequence charttime",
-    "reward": "reward rewards r rew payoff utility profit revenue yield click clicked converted conversion",
+    "reward": "reward rewards r rew payoff utility profit revenue margin yield click clicked converted conversion",
     "cost": "cost costs loss penalty",
     "terminal": "terminal terminals terminated done died dead death expired absorbing end ended last final",
     "truncated": "truncated truncation timeout timeouts censored",
     "probability": "probability prob p propensity pscore pi",
     "log_probability": "logp logprob",
-    "action": "action actions act a dose treatment treat decision choice arm chosen intervention setpoint offer ad recommendation recommended item",
-    "mask": "mask allowed legal available may",
+    "action": "action actions act a dose bolus treatment treat decision choice arm variant chosen intervention setpoint offer ad recommendation recommended item",
+    "mask": "mask allowed legal available may can",
     "logger": "logger policy clinician doctor nurse operator agent",
+    "outcome": "outcome outcomes result results response accepted purchased bought sold returned churned success survived",
     "obs": "obs observation observations state states s feature features x",
 }
 "Words in the names of columns of each role, the likeliest first."
-BESIDE = set(
-    [
-        "id",
-        "ids",
-        "no",
-        "nr",
-        "num",
-        "number",
-        "name",
-        "key",
-        "code",
-        "is",
-        "was",
-        "score",
-        "log",
-        "logged",
-        "taken",
-        "value",
-        "type",
-        "index",
-        "at",
-        "b",
-        "behavior",
-        "behaviour",
-        "mg",
-        "ml",
-        "kg",
-        "usd",
-        "eur",
-    ]
-)
+BESIDE = "id ids no nr num number name key code is was score log logged taken value type index at b behavior behaviour mg ml kg usd eur total net m d w day days week weeks month months year years"
 "Words that may stand beside them."
 
 
@@ -147,11 +118,11 @@ class _Guesser:
         self.single("truncated", self.is_flag, "holds only true and false")
         self.last_flag()
         self.time()
-        self.single("probability", lambda one: one.low > 0 and one.high <= 1, "lies above 0 and at most at 1")
-        self.single("log_probability", lambda one: one.high <= 0, "is never above 0")
         self.reward()
         self.mask()
         self.actions()
+        self.single("probability", lambda one: one.low > 0 and one.high <= 1, "lies above 0 and at most at 1")
+        self.single("log_probability", lambda one: one.high <= 0, "is never above 0")
         self.single("logger", lambda one: one.levels is not None and len(one.levels) <= WORDS, "names few")
         self.ends()
         self.observations()
@@ -162,11 +133,13 @@ class _Guesser:
 
     def free(self, role: str) -> list[str]:
         """Columns without a role whose names speak for this one, the likeliest first."""
-        said = NAMES[role].split()
+        said, beside = NAMES[role].split(), BESIDE.split()
+        if role in ("probability", "log_probability"):  # that of what was decided: offer_probability
+            beside += [word for name in self.found.get("action", self.said.action) for word in tokens(name)]
 
         def place(name: str) -> int | None:
             words = tokens(name)
-            strange = [word for word in words if word not in said and word not in BESIDE and not word.isdecimal()]
+            strange = [word for word in words if word not in said and word not in beside and not word.isdecimal()]
             return None if strange and role != "mask" else min((said.index(word) for word in words if word in said), default=None)
 
         found = [
@@ -370,11 +343,13 @@ class _Guesser:
                 if name not in self.taken:
                     self.skip(name, "not asked for")
             return
-        for name in [*self.free("reward"), *self.free("cost")]:
-            if self.facts[name].holds in ("whole", "number", "flag"):
-                self.skip(
-                    name, "it is called like a reward, and may show what came of the decision; if it was known before, name it by --obs"
-                )
+        for role, like in (("reward", "a reward"), ("cost", "a cost"), ("outcome", "an outcome")):
+            for name in self.free(role):
+                if self.facts[name].holds in ("whole", "number", "flag") or role == "outcome":
+                    self.skip(
+                        name,
+                        f"it is called like {like}, and may show what came of the decision; if it was known before, name it by --obs",
+                    )
         rest = [name for name in self.frame.columns if name not in self.taken]
         called = [name for name in rest if tokens(name)[0] in NAMES["obs"].split()]
         called = called if len(called) > 1 or "obs" in "".join(called[:1]) else []  # a lone x is a name like any other
@@ -404,8 +379,13 @@ class _Guesser:
             return f"it is {next(iter(one.levels))!r} in every row that was looked at"
         if (why := self.strange_date(name)) is not None:
             return why
+        if one.nested:
+            return f"its cells hold several values each, as in {short(one.nested, 30)}: take these apart, and they can be observed"
         if one.comma:
             return f"its numbers have commas between thousands, as in {one.odd['number'][2]!r}: take these out, and it can be observed"
+        if one.holds == "text" and 2 * one.numbers > one.present:
+            odd, count = " ".join(map(repr, one.strange()[:3])), one.present - one.numbers - one.nan
+            return f"most of its cells are numbers, but {count:,} are not; if these stand for empty ones, give --na {odd}"
         kinds, named = len(one.levels) if one.levels is not None else one.rows, "id" in tokens(name)
         if 2 * kinds > one.rows > 2 and ((one.holds == "text" and (named or kinds > WORDS)) or (one.holds == "whole" and named)):
             return f"it differs in most rows, as names do: {self.frame[name].drop_nulls()[0]!r} …"

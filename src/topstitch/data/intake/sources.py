@@ -20,6 +20,7 @@ from ..formats import existing, suffix, unreadable
 from ..formats.files import ARROW, CSV, PARQUET, arrow, framed, header, is_frame, line_of, named, once, parquet, stretches
 
 TABLES = (*CSV, *PARQUET, *ARROW)
+JSON = (".json", ".jsonl", ".ndjson")
 DATABASES = {b"SQLite format 3\0": "SQLite", b"DUCK": "DuckDB"}
 
 Batches = Iterator[tuple[pl.DataFrame, float]]
@@ -164,6 +165,10 @@ def _file(path: Path, separator: str | None, encoding: str) -> Part:
         return _parquet(path)
     if ending in ARROW:
         return _arrow(path)
+    if ending in JSON:
+        raise BadData(
+            f"{path}: JSON is read by a query, which can also take nested values apart: --query \"SELECT *, state.hp AS hp FROM '{path}'\"."
+        )
     raise BadData(f"{path}: files that end in {ending or 'nothing'!r} are not imported. Imported are {' '.join(TABLES)}, and SQLite and "
                   "DuckDB databases with --query. Rename or convert the file.")  # fmt: skip
 
