@@ -19,7 +19,10 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 RESULTS, PAGE = HERE / "results/finetuning", HERE.parent / "docs/finetuning.md"
 SEEDS, EPISODES = 3, 10
-TASKS = {"pendulum-random": (5_000, 5_000, {}), "hopper-replay-mixture": (8_000, 8_000, dict(hidden=(128, 128)))}
+TASKS = {
+    "pendulum-random": (5_000, 5_000, {}), "pendulum-replay": (2_000, 3_000, {}),
+    "hopper-replay-mixture": (8_000, 8_000, dict(hidden=(128, 128))),
+}  # fmt: skip
 "Updates on the log, then steps in the environment with an update each; hyperparameters that published settings have too large for a CPU."
 LEAN = {"cql": dict(actions_sampled=4), "cal_ql": dict(actions_sampled=4)}
 ALGORITHMS = ("iql", "awac", "cal_ql", "cql", "rlpd")

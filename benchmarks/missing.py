@@ -2,7 +2,7 @@
 
     python benchmarks/missing.py [--parts rewards,actions]    # some minutes: benchmarks/results/missing.json and the page
 
-The world is small enough that what a policy is worth is computed exactly.
+The worlds are small enough that what a policy is worth is computed exactly, or by walking it a thousand times.
 """
 
 import argparse
@@ -124,6 +124,63 @@ def demonstrations(log, gain) -> dict:
     return out
 
 
+# a world of numbers ----------------------------------------------------------------------------------------------------------
+
+STRIDE, ARM, GOAL, PRIZE, WALKS, FEW = 0.15, 0.3, 0.9, 10, 1000, 3
+CONSERVATIVE = dict(alpha=0.1, discount=DISCOUNT, lr=1e-3, actor_lr=1e-3, hidden=(64, 64), batch_size=128, actions_sampled=4, steps=6000)
+
+
+def inside(at) -> np.ndarray:
+    """Whether places (n, 2) lie in two corridors that meet: one along y, and from its end one along x."""
+    x, y = at.T
+    return (at >= 0).all(axis=1) & (at <= 1).all(axis=1) & ((x <= ARM) | (y >= 1 - ARM))
+
+
+def walk(at, act, rng, *, steps: int = HORIZON) -> Episodes:
+    """Walks from places (n, 2): what would leave the corridors stays where it is; 10 are earned where the far end is reached, which ends a walk."""
+    going, rows = np.ones(len(at), bool), []
+    for _ in range(steps):
+        action = np.clip(act(at, rng), -1, 1).astype(np.float32)
+        there = (at + STRIDE * action + 0.01 * rng.normal(size=at.shape)).astype(np.float32)
+        there = np.where(inside(there)[:, None], there, at)
+        done = there[:, 0] >= GOAL
+        rows.append((at, action, PRIZE * done.astype(np.float32), done, there, going))
+        at, going = there, going & ~done
+    obs, action, reward, done, after, alive = (np.stack(column, axis=1) for column in zip(*rows))  # (walks, steps, ...)
+    last = alive & (done | (np.arange(steps) == steps - 1))
+    kept = lambda column: column[alive]
+    return Episodes.of(kept(obs), kept(action), kept(reward), kept(done), ends=kept(last), next_obs=kept(after), source="corridors")
+
+
+def starts(rng, n: int, low, high) -> np.ndarray:
+    return rng.uniform(low, high, size=(n, 2)).astype(np.float32)
+
+
+def unlabelled(log, gain) -> dict:
+    """By method, (seeds): the share of walks from the far end of the first corridor that arrive, where rewards are known of walks in the second alone."""
+    chance = lambda at, rng: rng.uniform(-1, 1, size=at.shape)
+    out = {"alone": [], "uds": [], "cds": [], "all": []}
+    for seed in range(FEW):
+        rng = np.random.default_rng(seed)
+        task = walk(starts(rng, 100, (ARM, 1 - ARM), (GOAL, 1)), chance, rng)
+        prior = walk(starts(rng, 300, (0, 0), (ARM, 1)), chance, rng)
+        half = Episodes.join(task.labelled(), prior.labelled(False))
+        whole = Episodes.join(task, prior)
+        cql = ts.CQL(**CONSERVATIVE)
+        for name, rule, known in (
+            ("alone", cql, task),
+            ("uds", ts.UDS(**CONSERVATIVE), half),
+            ("cds", ts.CDS(**CONSERVATIVE), half),
+            ("all", cql, whole),
+        ):
+            policy = known.policy(rule.policy(unstack(train([(rule, seed)], known, every=rule.steps).states, 1)[0]))
+            greedy = jax.jit(lambda at, policy=policy: policy(at).mode())
+            walked = walk(starts(rng, WALKS, (0, 0), (ARM, 0.2)), lambda at, _: np.asarray(greedy(at)), rng)
+            out[name].append(float(walked.terminal.sum() / WALKS))
+        print("unlabelled", seed, {name: shares[-1] for name, shares in out.items()}, flush=True)
+    return out
+
+
 def placed(seen, shown, seed: int):
     """`seen` with actions told from places."""
     told = ts.watching.label(blind(by_place(seen)), by_place(shown), algorithm=BY_PLACE, seed=seed)
@@ -158,8 +215,15 @@ def page(results: dict) -> str:
         f"| {n} | {least(rows, 0)} | {mean(rows, 1)} | {mean(rows, 2)} |" for n, rows in ((n, results["moves"][str(n)]) for n in SHOWN)
     ]
     shown = [f"| {n} | {least(rows, 0)} | {mean(rows, 1)} |" for n, rows in ((n, results["demonstrations"][str(n)]) for n in SHOWN)]
-    tables = {"rewards": said, "actions": done, "moves": moved, "demonstrations": shown}
-    numbers = dict(seeds=SEEDS, length=LENGTH, noise=NOISE, states=WORLD.states, choices=WORLD.actions, episodes=EPISODES, horizon=HORIZON)
+    called = {"alone": "`cql`, on the walks with rewards alone", "uds": "`uds`", "cds": "`cds`", "all": "`cql`, told every reward"}
+    walked = [
+        f"| {called[name]} | {np.mean(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}) |"
+        for name, shares in results["unlabelled"].items()
+    ]
+    tables = {"rewards": said, "actions": done, "moves": moved, "demonstrations": shown, "unlabelled": walked}
+    numbers = dict(
+        seeds=SEEDS, few=FEW, length=LENGTH, noise=NOISE, states=WORLD.states, choices=WORLD.actions, episodes=EPISODES, horizon=HORIZON
+    )
     return TEXT.format(**{name: "\n".join(rows) for name, rows in tables.items()}, **numbers)
 
 
@@ -238,12 +302,20 @@ column has the true actions:
 |---|---|---|
 {demonstrations}
 
+Rewards of some steps: two corridors that meet at a corner, in two coordinates; 10 are earned at the end of the second. A hundred random walks in the second
+have rewards, three hundred in the first have none, and none of either goes all the way. Share of walks that arrive from the beginning of the first, greedily,
+within {horizon} steps; the mean of {few} seeds (and the least and most):
+
+| method | arrive |
+|---|---|
+{unlabelled}
+
 `tests/missing_test.py` holds this: rewards come back up to scale and shift where comparisons are many, and by the right scale where answers err as the model
 says; answers of a coin tell nothing, and the accuracy says so.
 """
 
 
-PARTS = {"rewards": rewards, "actions": actions, "moves": moves, "demonstrations": demonstrations}
+PARTS = {"rewards": rewards, "actions": actions, "moves": moves, "demonstrations": demonstrations, "unlabelled": unlabelled}
 
 
 def main():

@@ -48,7 +48,7 @@ FQL_TABLE = (
 D3RLPY = "takuseno/d3rlpy @38c34b6f9, reproductions/offline/{}.py, for data of version 0"
 OFFLINE_KIT = "yihaosun1124/OfflineRL-Kit @e3ce69793, run_example/run_mopo.py; its actor_lr is 1e-4; 3M steps"
 RULE = "the rule by which episodes of this body end"
-FITTED = "ours: the defaults of its class and the discount of the others; a step is an iteration over the whole log"
+FITTED = "ours: the defaults of its class and the discount of the others; a step is an iteration over the whole log, of which some have fewer"
 BEHAVED = icu_sepsis.COMMON | dict(discount=1.0, behaviour_steps=8000)
 WORLD = dict(model_hidden=(128, 128), model_steps=20_000, rollouts=1000, every=250)
 
@@ -85,7 +85,9 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "emaq": Setting(SMALL | dict(behaviour_hidden=(64, 64), behaviour_steps=5000), OURS, "standard"),
         "algae_dice": Setting(dict(hidden=(64, 64)), OURS, "standard"),
         **{name: Setting(SMALL, OURS, "standard") for name in ("is_policy_gradient", "dr_policy_gradient")},
-        **{name: Setting(dict(discount=0.99), FITTED, "standard") for name in ("fqi", "nfq", "lspi")},
+        "lspi": Setting(dict(discount=0.99), FITTED, "standard"),
+        "fqi": Setting(dict(discount=0.99, steps=20), FITTED, "standard"),
+        "nfq": Setting(dict(discount=0.99, steps=50, epochs=100), FITTED, "standard"),
         "decision_transformer": Setting(SMALL | dict(scale=100.0, warmup=1000), OURS, "standard"),
         "trajectory_transformer": Setting(PLANS, OURS, "none"),
     },
@@ -334,8 +336,11 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         },
         **{
             name: Setting(dict(discount=1.0), "ours: the defaults of its class and no discount, as in the others there", "none")
-            for name in ("fqi", "nfq", "lspi", "spibb")
+            for name in ("fqi", "lspi", "spibb")
         },
+        "nfq": Setting(
+            dict(discount=1.0, steps=20, epochs=100), "ours: it looks twenty steps ahead, without a discount, as the others there", "none"
+        ),
         "tabular_q": Setting(dict(discount=1.0, threshold=20.0), "ours: the cautious table of bench/icu_sepsis.py", "none"),
     },
 }
