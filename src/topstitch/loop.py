@@ -220,16 +220,15 @@ def sound(tree, ceiling):
     """For each metric, or each leaf of a state, whether all its numbers are finite and no larger than `ceiling`."""
     parts = tree.values() if isinstance(tree, dict) else jax.tree.leaves(tree)
     numbers = [part.total if isinstance(part, Mean) else part for part in parts]
-    fine = [
-        (jnp.abs(x) <= ceiling).all() & jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.array(True) for x in numbers
-    ]
+    fine = [((jnp.abs(x) <= ceiling) & jnp.isfinite(x)).all() if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.array(True) for x in numbers]
     return jnp.stack(fine) if fine else jnp.ones(1, bool)
 
 
 def first(broken, step, fine, offset=0):
     """(step, which part): as it was if something had broken before, else now if not all is `fine`."""
-    fresh = (broken[0] < 0) & ~fine.all()
-    return jnp.where(fresh, step, broken[0]), jnp.where(fresh, fine.argmin() + offset, broken[1])
+    what = jnp.append(fine, False).argmin()  # a search, because XLA copies the terms of `fine.all()` to wherever it is used
+    fresh = (broken[0] < 0) & (what < len(fine))
+    return jnp.where(fresh, step, broken[0]), jnp.where(fresh, what + offset, broken[1])
 
 
 def read_faults(broken, sums, states, stage: str):
