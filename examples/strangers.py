@@ -219,7 +219,7 @@ def glucose_practice(state, seen, rng):
 def glucose_step(state, action, rng):
     n, dose = len(state["hour"]), np.asarray(action, float)
     state["active"] = (0.6 * state["active"] + dose).round(2)
-    rise = 3.2 * state["carbs"] - 18 * state["active"] * 0.8 + 12
+    rise = 2 * state["carbs"] - 12 * state["active"] + 6
     state["glucose"] = (state["glucose"] + rise + rng.normal(0, 12, n)).clip(30, 500).round()
     state["hour"] = state["hour"] + 1
     meal = np.isin(state["hour"], (8, 13, 19))
@@ -311,7 +311,7 @@ def greenhouse_step(state, action, rng):
     state["humid"] = (state["humid"] + 0.3 - 3 * flow * (state["humid"] - 60) / 10 + rng.normal(0, 0.3, len(flow))).clip(20, 100)
     state["co2"] = (state["co2"] + 5 * gas - 5 * flow * (state["co2"] - 410) - 0.01 * state["sun"]).clip(200, 2000)
     grown = state["sun"] / 700 * np.minimum(state["co2"] / 800, 1.2) * np.exp(-(((state["inside"] - 22) / 7) ** 2))
-    cost = 0.004 * (heat - 20) + 0.01 * gas + 0.2 * (state["humid"] > 92)
+    cost = 0.001 * (heat - 20) + 0.003 * gas + 0.05 * (state["humid"] > 92)
     return (grown - cost).round(4), state["minute"] >= 1440, {}
 
 
@@ -402,14 +402,10 @@ def chain(name: str, folder: Path) -> dict[str, Any]:
         if topstitch(shlex.split(words)) and words.startswith("data import"):
             sys.exit(1)
     told = json.loads((folder / f"{name}-study" / "study.json").read_text())["verdict"]
-    found = {
-        key: told[key] for key in ("word", "margin", "chosen", "effective", "episodes", "value", "practice", "control", "net", "bound")
-    }
-    found |= {
-        "code": told["reasons"][0]["code"],
-        "seconds": round(time.monotonic() - began),
-        "true": {"practice": truth(world, world.practice)},
-    }
+    found = {key: told[key] for key in ("word", "margin", "chosen", "effective", "episodes")} | {"code": told["reasons"][0]["code"]}
+    found |= {key: told[key] and [told[key][end] for end in ("value", "low", "high")] for key in ("value", "practice", "control", "net")}
+    found |= {"bound": told["bound"] and told["bound"]["low"], "seconds": round(time.monotonic() - began)}
+    found["true"] = {"practice": truth(world, world.practice)}
     if told["chosen"]:
         found["true"]["policy"] = truth(world, learned(str(folder / f"{name}-study")))
     return found

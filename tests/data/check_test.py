@@ -403,7 +403,7 @@ def test_steps_of_unequal_time_are_fine_with_durations(sound):
 def test_a_clock_in_words_shows_no_future():
     """Its hours follow one another, from whatever hour a day begins with; the last is never left, the first never reached."""
     rng = np.random.default_rng(0)
-    hours = np.concatenate([np.arange(start, 12) for start in rng.integers(7, 9, 200)])
+    hours = np.concatenate([np.arange(start, end) for start, end in zip(rng.integers(7, 9, 200), rng.integers(11, 15, 200))])
     day = np.cumsum(np.append(0, np.diff(hours) < 0))
     table = pl.DataFrame({"day": day, "time": [f"{hour}:00" for hour in hours], "x": rng.normal(size=len(day)), "act": rng.integers(2, size=len(day)), "reward": rng.normal(size=len(day))})  # fmt: skip
     log = import_table(table, episode="day", obs=["time", "x"], action="act", reward="reward", terminal="always")

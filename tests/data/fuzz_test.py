@@ -181,6 +181,7 @@ PIECES = st.sampled_from(["a", "b", "s", "f", "'x'", "1", "2.5", "+", "-", "*", 
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=40), st.lists(PIECES, max_size=12).map(" ".join)))
+@example(f"max({', '.join(['a', '-a'] * 10)})")
 def test_any_formula(text):
     frame = pl.DataFrame({"a": [1.0, None, -2.0], "b": [0.0, 1.0, 2.0], "s": ["x", None, "y"], "f": [True, False, None]})
     try:
@@ -189,6 +190,15 @@ def test_any_formula(text):
         return
     value = frame.with_columns(made.value.alias("out"))["out"]
     assert value.dtype == {"number": pl.Float64, "flag": pl.Boolean, "text": pl.String}[made.type] or value.null_count() == 3
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("max(a, ", ")"), ("where(", ", a, b)"), ("0 < (", ") < 1"), ("(", " in (1, 2))")])
+def test_formulas_that_would_grow_without_bounds_are_refused(opened, closed):
+    """Each level doubles what Polars would be asked for."""
+    made = lambda deep: formula(opened * deep + "a" + closed * deep, {"a": "number", "b": "number"}, "reward")
+    assert made(3).columns
+    with pytest.raises(BadData, match="repeats its parts too often"):
+        made(14)
 
 
 PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6)  # fmt: skip

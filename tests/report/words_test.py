@@ -281,3 +281,17 @@ def test_the_largest_shift_is_named():
         == "The largest change: a, −4.0\u00a0points (old)"
     )
     assert policy_words.where_title([[4.0, 4.1]], ["a"], ["young", "old"], False) == "The change is much the same in every group"
+
+
+def test_branches_of_a_tree_are_said_by_the_kind_of_their_column():
+    assert [policy_words.branch("device=mobile", 0.5, above) for above in (False, True)] == ["device is not mobile", "device is mobile"]
+    assert [policy_words.branch("potassium", 3.85, above) for above in (False, True)] == ["potassium ≤ 3.85", "potassium > 3.85"]
+
+
+@pytest.mark.parametrize(
+    ("same", "worth", "said"),
+    [(0.95, 900, "small change"), (0.7, 900, "clear change"), (0.3, 50, "log has seen little"), (0.3, 400, "way of acting.")],
+)
+def test_another_way_of_acting_is_only_rare_where_little_is_known_of_it(same, worth, said):
+    found = studies.study("shown")["verdict"] | {"episodes": 1000, "effective": worth}
+    assert said in words.facts(found, same, TERMS)[-1][1]

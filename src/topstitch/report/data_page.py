@@ -123,9 +123,11 @@ def lengths(x: Numbers, nouns: Nouns) -> dict[str, Any]:
     whole = lambda v: num(v, 0)
     what, median = f"{nouns.steps} in the {nouns.episode}", f"median {whole(x['median'])}"
     middle = f"middle half {whole(x['q25'])} to {whole(x['q75'])}, longest {whole(x['high'])}"
-    same = f"Every {nouns.episode} has {nouns.of_steps(x['high'])}"
+    title = f"Half of the {nouns.episodes} have {whole(x['median'])} {nouns.steps} or fewer"
+    if x["median"] == x["high"]:
+        title = f"{'Every' if x['low'] == x['high'] else 'The median'} {nouns.episode} has {nouns.of_steps(x['high'])}"
     return {
-        "title": same if x["low"] == x["high"] else f"Half of the {nouns.episodes} have {whole(x['median'])} {nouns.steps} or fewer",
+        "title": title,
         "small": f"Number of {nouns.episodes} by their {nouns.steps}; {middle}{beyond(x['histogram'])}",
         "picture": picture(x["histogram"], what, whole, (x["median"], median), f"Histogram of {what}: {median}, {middle}."),
     }

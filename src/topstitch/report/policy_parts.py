@@ -351,7 +351,17 @@ def group_name(group: Part) -> str:
     low, high = group.get("low"), group.get("high")
     if group.get("name"):
         return str(group["name"]).removeprefix(f"{group.get('by')}, ")
+    if low is not None and low == high:
+        return short(low)
     return f"up to {short(high)}" if low is None else f"above {short(low)}" if high is None else f"{short(low)} to {short(high)}"
+
+
+def ruled(node: Part) -> Part:
+    """A node of the tree and those below it, each with what its two branches ask for."""
+    if not node.get("left"):
+        return node
+    rules = {name: policy_words.branch(node["column"], node["threshold"], above) for name, above in (("low", False), ("high", True))}
+    return {**node, **rules, "left": ruled(node["left"]), "right": ruled(node["right"])}
 
 
 def state_row(state: Part) -> dict:
@@ -368,7 +378,7 @@ def tree_part(tree: Part) -> dict:
     """Classes are "as practice" and kinds of change. Three of them with the former in the middle are drawn as less, same and more."""
     classes = [called(name, 40) for name in tree["classes"]]
     return {
-        "root": tree["root"], "classes": classes, "three": len(classes) == 3 and classes[1] == "as practice",
+        "root": ruled(tree["root"]), "classes": classes, "three": len(classes) == 3 and classes[1] == "as practice",
         "asks": called(tree["asks"], 200) if tree.get("asks") else "",
         "leaves": tree.get("leaves"), "folds": tree.get("folds"), "same": classes.index("as practice") if "as practice" in classes else 0,
         "title": policy_words.tree_title(tree.get("fidelity"), tree.get("constant")), "text": policy_words.tree_text(tree.get("fidelity"), tree.get("constant")),

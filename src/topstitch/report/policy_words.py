@@ -4,8 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .kit import Number, called, capitalised, count, num, pct, spelled
+from .kit import Number, called, capitalised, count, num, pct, short, spelled
 from .words import FEW, Ends, Terms, ends
+
+
+def branch(column: str, threshold: Number, above: bool) -> str:
+    """What a branch of the tree asks for: of a category whether it is there, of a number on which side it lies."""
+    name, sign, member = column.partition("=")
+    if sign and 0 < threshold < 1:
+        return f"{called(name, 40)} is {'' if above else 'not '}{called(member, 40)}"
+    return f"{called(column, 40)} {'>' if above else '≤'} {short(threshold)}"
 
 
 def policies_lead(runs: Sequence[Mapping[str, Any]], groups: Sequence[Mapping[str, Any]]) -> str:

@@ -370,12 +370,14 @@ def metric_mini(lines: Sequence[list[tuple[Number, Number]]], name: str) -> Mark
     thin = [thinned(sorted(line)) for line in lines]
     steps = sorted({step for line in thin for step, _ in line})
     middle = [statistics.median(found) if (found := [v for line in thin for s, v in line if s == step]) else None for step in steps]
-    plot = charts.mini(steps, charts.around([v for line in thin for _, v in line]), 1.0)
+    within = charts.around([v for line in thin for _, v in line])
+    plot = charts.mini(steps, within, 1.0)
     for line in thin if len(thin) > 1 else ():
         plot.line([s for s, _ in line], [v for _, v in line], "seed s-oth")
     plot.line(steps, middle, "med s-oth")
     if middle[-1] is not None:
-        plot.text(plot.right + 4, round(plot.up(middle[-1]) + 4, 1), short(middle[-1], 2), "b")
+        nothing = abs(middle[-1]) < 1e-3 * (within[1] - within[0])
+        plot.text(plot.right + 4, round(plot.up(middle[-1]) + 4, 1), "≈ 0" if nothing else short(middle[-1], 2), "b")
     return plot.svg(f"{name}: {short(middle[0])} at step {count(steps[0])}, {short(middle[-1])} at step {count(steps[-1])}.", "mini")
 
 

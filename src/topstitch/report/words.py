@@ -188,7 +188,8 @@ def no_more(also: Sequence[str], verdict: Mapping[str, Any], terms: Terms) -> st
     said = {
         "caution": "a finding of the checks allows no more than a trial",
         "unbounded": "nothing guarantees it, as that needs recorded probabilities and a declared range of returns",
-        "bound": f"no more than {scale.diff(bound)} is guaranteed" if bound is not None else "no gain is guaranteed",
+        "bound": "no gain is guaranteed"
+        + (f" (at worst a loss of {scale.diff(-bound, sign=False)})" if bound is not None and bound < 0 else ""),
         "net": "it is not yet shown over the negative control",
     }
     return listed([said[code] for code in also if code in said] or ["it is not yet guaranteed"])
@@ -241,16 +242,19 @@ def facts(verdict: Mapping[str, Any], same: Number | None, terms: Terms) -> list
         found.append(
             (
                 f"{pct(same, 0)}\u00a0% the same",
-                f"The learned policy shares this much of its {terms.steps} with practice. {departure(same)}",
+                f"The learned policy shares this much of its {terms.steps} with practice. {departure(same, rare=not n or (worth or 0) < n / 10)}",
             )
         )
     return found
 
 
-def departure(same: Number) -> str:
+def departure(same: Number, rare: bool) -> str:
+    """`rare`: what is judged rests on few of the episodes."""
     if same >= 0.9:
         return "It is a small change, and hard to see."
-    return "It is a clear change." if same >= 0.6 else "It is another way of acting, of which the log has seen little."
+    if same >= 0.6:
+        return "It is a clear change."
+    return f"It is another way of acting{', of which the log has seen little' if rare else ''}."
 
 
 def right(word: str, gain: Number, margin: Number, terms: Terms) -> str:

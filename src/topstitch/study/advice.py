@@ -382,7 +382,7 @@ def _reasons(f: Facts) -> Iterator[Reason]:
     yield Reason("mixture", f"{f.upper:.0%} of the variance of returns lies above their mean{': a few good episodes among many poor ones' if mixed else ''}.",
                  "offline RL" if mixed else "neither", False, HONG)  # fmt: skip
     long = f.longest > 1
-    yield Reason("horizon", f"Episodes have {f.horizon:.4g} steps in the mean{', and errors of imitation add up along them' if f.horizon > 20 else ''}.",
+    yield Reason("horizon", f"Episodes have {f.horizon:,.1f} steps in the mean{', and errors of imitation add up along them' if f.horizon > 20 else ''}.",
                  "offline RL" if long and f.horizon > 20 and f.variety > 0.1 else "neither", False, KUMAR)  # fmt: skip
     yield Reason("critical", f"In {f.matters:.0%} of decisions more than a tenth of the spread of returns seems to hang on what is done"
                  f"{': rewards can tell where care is needed' if 0 < f.matters < 0.5 else ''}.", "offline RL" if 0 < f.matters < 0.5 and f.z > CLEAR else "neither", False, KUMAR)  # fmt: skip
@@ -522,7 +522,7 @@ def _estimators(log: Episodes, f: Facts) -> Iterator[Trust]:
             yield Trust(
                 weights,
                 "no",
-                f"Of the {kept}, of {f.horizon:.4g} steps each, a typical improvement would be worth {f.worth:.2g}: weights would be refused.",
+                f"Of the {kept}, of {f.horizon:,.1f} steps each, a typical improvement would be worth {f.worth:.2g}: weights would be refused.",
                 GOTTESMAN,
             )
         yield Trust(("is", "pdis"), "no", "Without self-normalisation a few episodes decide everything.", VOLOSHIN)

@@ -143,14 +143,15 @@ def _groups(log: Episodes, before, after, moved, tree: dict | None, known: Featu
     )
     told = []
     for name, column in columns[:3]:
-        cuts = np.unique(np.quantile(column, [1 / 3, 2 / 3]))
+        flag = bool(np.isin(column, (0, 1)).all())
+        cuts = np.array([0.0]) if flag else np.unique(np.quantile(column, [1 / 3, 2 / 3]))
         part = np.digitize(column, cuts, right=True)
         for k in range(len(cuts) + 1):
             rows = part == k
             if not rows.any():
                 continue
             told.append({
-                "name": f"{name}, {('lowest', 'middle', 'highest')[k] if len(cuts) == 2 else ('lower', 'higher')[k]} part", "by": name,
+                "name": f"{name}, {('no', 'yes')[k]}" if flag else None, "by": name,
                 "low": float(column[rows].min()), "high": float(column[rows].max()), "share": float(rows.mean()), "same": float(1 - moved[rows].mean()),
                 "practice": before[rows].mean(axis=0).tolist(), "policy": after[rows].mean(axis=0).tolist(),
             })  # fmt: skip

@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -254,6 +255,9 @@ def reproduce(log: Episodes, out: Path, plan: Plan, started: Mapping[str, Any], 
     if best is not None:
         files.insert(1, (POLICY, "the chosen policy"))
         commands.append({"what": "the policy, in Python", "command": f'topstitch.load_policy("{out}")'})
+        if log.codec is not None:
+            decide = f"topstitch decide {shlex.quote(str(out))} --data new.csv --draw 0"
+            commands.append({"what": "its decisions for new rows, drawn as it was judged", "command": decide})
     return {
         "command": command, "commands": commands,
         "fingerprints": {"data": started["data"], "study": _hash(started), "policy": hashlib.sha256(policy.read_bytes()).hexdigest()[:16] if best is not None else None},

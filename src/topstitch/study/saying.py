@@ -134,7 +134,7 @@ def chain(study: Mapping[str, Any], x: Numbers, found: Verdict, unit: Unit, plan
     coverage, practice, policies, estimates = (study[part] for part in ("coverage", "practice", "policies", "estimates"))
     judged = x.refused is None and not np.isnan(x.effective)
     caps = {"refused": "coverage", "thin": "coverage", "control": "estimates", "placebo": "practice"}.get(found.code)
-    of = f"of {study['verdict']['episodes']:,} evaluated" if study["verdict"]["episodes"] else "not reached"
+    of = f"of {study['verdict']['episodes']:,} evaluated" if study["verdict"]["episodes"] else ""
     state = "caps" if caps == "coverage" else "warn" if judged and x.effective < 2 * ENOUGH else "ok"
     told.append(
         link(
@@ -157,6 +157,8 @@ def chain(study: Mapping[str, Any], x: Numbers, found: Verdict, unit: Unit, plan
         )
         detail = practice["kind"] or "no model" if not practice["recorded"] else "probabilities of the log"
         told.append(link("practice", state, "recorded" if practice["recorded"] else "estimated", detail))
+    elif found.code == "refused":  # then it is practice that could not be fitted
+        told.append(link("practice", "caps", "cannot be weighed", ""))
     else:
         told.append(link("practice", "note", "not reached", ""))
     if policies:
@@ -185,7 +187,9 @@ def chain(study: Mapping[str, Any], x: Numbers, found: Verdict, unit: Unit, plan
             found.word,
             study["verdict"]["reasons"][0]["code"]
             if not choice or not choice["chosen"]
-            else f"{sum(row['eligible'] for row in choice['rows'])} could be chosen",
+            else f"{fit} could be chosen"
+            if (fit := sum(row["eligible"] for row in choice["rows"]))
+            else "none was worth enough, the nearest was taken",
         )
     )
     return told

@@ -19,7 +19,7 @@ from ..episodes import BadData
 from ..formats import among
 
 Type = Literal["number", "flag", "text"]
-LENGTH, NODES, DEPTH = 1000, 200, 30
+LENGTH, NODES, DEPTH, WEIGHT = 1000, 200, 30, 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +69,8 @@ class _Reader:
             self.fail(f"it has more than {NODES} parts")
         if _depth(self.tree) > DEPTH:
             self.fail(f"it is nested more than {DEPTH} levels deep")
+        if _weight(self.tree) > WEIGHT:
+            self.fail("it repeats its parts too often, as min, max, where, in and chains of comparisons within one another do")
 
     def fail(self, why: str, node: ast.AST | None = None) -> NoReturn:
         part = ast.get_source_segment(self.text.strip(), node) if isinstance(node, ast.expr) else None
@@ -178,16 +180,15 @@ class _Reader:
         return call
 
     def least(self, args, node):
-        self.counted(args, node, 2, 20)
-        return reduce(
-            lambda a, b: pl.when(a.is_null() | b.is_null()).then(None).otherwise(pl.min_horizontal(a, b)), map(self.number, args)
-        ), "number"
+        return self.extreme(pl.min_horizontal, args, node)
 
     def most(self, args, node):
+        return self.extreme(pl.max_horizontal, args, node)
+
+    def extreme(self, which, args, node):
         self.counted(args, node, 2, 20)
-        return reduce(
-            lambda a, b: pl.when(a.is_null() | b.is_null()).then(None).otherwise(pl.max_horizontal(a, b)), map(self.number, args)
-        ), "number"
+        values = [self.number(arg) for arg in args]
+        return pl.when(pl.any_horizontal([value.is_null() for value in values])).then(None).otherwise(which(values)), "number"
 
     def clip(self, args, node):
         self.counted(args, node, 3, 3)
@@ -227,3 +228,15 @@ def _depth(tree: ast.AST) -> int:
     while level:
         depth, level = depth + 1, [inner for node in level for inner in ast.iter_child_nodes(node)]
     return depth
+
+
+def _weight(node: ast.AST) -> int:
+    """About how many parts the expression of Polars has, in which a part that is asked for twice stands twice."""
+    match node:
+        case ast.Compare(left=left, comparators=rights):
+            sides = [_weight(side) for side in (left, *rights)]
+            times = [len(b.elts) if isinstance(b, (ast.Tuple, ast.List)) else 1 for b in rights]
+            return 1 + sum(a * n + b for a, n, b in zip(sides, times, sides[1:]))
+        case ast.Call(func=ast.Name(id="min" | "max" | "where"), args=args):
+            return 1 + 2 * sum(map(_weight, args))
+    return 1 + sum(map(_weight, ast.iter_child_nodes(node)))
