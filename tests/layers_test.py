@@ -56,6 +56,7 @@ MAY = {
         "stats",
         "store",
         "evaluation",
+        "listeners",
         "runs",
         "online",
         "loop",

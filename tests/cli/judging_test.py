@@ -12,9 +12,17 @@ from topstitch.cli import select
 from topstitch.data import Episodes
 from topstitch.data.formats.log import write_log
 from topstitch.data.read import read
+from topstitch.ope import FQE
 
 ROLES = ["--episode", "stay", "--time", "hour", "--obs", "obs_*", "--action", "dose", "--reward", "reward", "--terminal", "died"]
 QUICK = ["--steps", "20"]
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Nets that compile and learn in a moment."""
+    settled = FQE.settled
+    monkeypatch.setattr(FQE, "settled", lambda log, discount, **how: settled(log, discount, hidden=(8,), critics=2, lr=0.02, **how))
 
 
 @pytest.fixture
@@ -31,15 +39,15 @@ def judged(train, here):
 
 
 def test_estimates_are_printed_drawn_and_kept(topstitch, judged, here):
-    code, out, err = topstitch("ope", *judged, "--estimators", "is,wis,wdr,fqe", "--json")
+    code, out, err = topstitch("ope", *judged[:-1], "3", "--estimators", "is,wis,wdr,fqe", "--json")
     found = json.loads(out)
     assert code == 0 and "estimates.png" in err
-    assert "fitted Q evaluation: bc seed 1 80/80" in err  # two policies, two folds, twenty updates
+    assert "fitted Q evaluation: bc seed 1 12/12" in err  # two policies, two folds, three updates
     assert json.loads((here / "runs/estimates.json").read_text()) == found
     assert (here / "runs/estimates.png").read_bytes()[:4] == b"\x89PNG"
     rows = {(row["policy"], row["name"]): row for row in found["estimates"]}
     assert len(rows) == 8 and all((row["refused"] is None) == (name != "fqe") for (_, name), row in rows.items())
-    assert "have not settled" in rows["bc seed 0", "fqe"]["refused"]  # after twenty updates
+    assert "have not settled" in rows["bc seed 0", "fqe"]["refused"]  # after three updates
     # a policy near a fair coin earns about half of 1 + 0.9 + 0.81
     assert all(abs(rows[policy, "wis"]["value"] - 1.36) < 0.4 for policy in ("bc seed 0", "bc seed 1"))
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows.values() if not row["refused"])
@@ -91,6 +99,12 @@ def test_too_little_is_refused_in_words(topstitch, judged):
     assert "fitting the logger to 55 steps" in err and "The logger, estimated by" in err and "fitted Q" not in err
 
 
+def test_no_logger_is_fitted_for_a_policy_that_cannot_be_weighed(train, topstitch):
+    assert train("bc", "doses.csv", "-o", "certain", "--head", "deterministic")[0] == 0
+    code, out, err = topstitch("ope", "certain", "--data", "doses.csv", *ROLES, "--discount", "0.9", "--estimators", "wis,lstdq")
+    assert code == 0 and "has no density" in out and "fitting the logger" not in err
+
+
 def test_what_cannot_be_meant(topstitch, judged):
     assert topstitch("ope", "--data", "known.csv")[0] == 2
     code, _, err = topstitch("ope", "runs", "--data", "known.csv", *ROLES)
@@ -102,13 +116,16 @@ def test_what_cannot_be_meant(topstitch, judged):
 
 
 def test_selection_ranks(topstitch, judged, here, capsys):
-    code, out, err = topstitch("select", *judged[:-1], "80", "--by", "wdr", "--json", "-o", "ranks.json")
+    code, out, err = topstitch("select", *judged[:-1], "200", "--json", "-o", "ranks.json")
     found = json.loads(out)
-    assert "fitted Q evaluation: bc seed 1 320/320" in err
+    assert "fitted Q evaluation: bc seed 1 800/800" in err
     assert code == 0 and json.loads((here / "ranks.json").read_text()) == found
     scores = [row["wdr"] for row in found["policies"]]
     assert scores == sorted(scores, reverse=True) and all(row["lower"] < row["wdr"] for row in found["policies"])
     assert all(row[name] is not None for row in found["policies"] for name in ("fqe", "mwl", "td", "bvft"))
+    assert found["by"] == "wdr"
+    said = [dict(fqe=-1, wdr=None), dict(fqe=2, wdr=3), dict(fqe=None, wdr=None), dict(fqe=3, wdr=None), dict(fqe=0, wdr=4)]
+    assert [row["fqe"] for row in select.ranked(said, "wdr")] == [0, 2, 3, -1, None]  # answers first, then what values say
     select.show(found)
     assert capsys.readouterr().out.splitlines()[0].split()[:4] == ["policy", "fqe", "wdr", "↓"]
 
@@ -133,5 +150,11 @@ def test_several_loggers_of_one_step(topstitch, judged, here):
     log = Episodes.of(obs, dose, dose + rng.normal(size=400), np.ones(400, bool), actions=2, source="two wards",
                       probability=np.where(dose, often, 1 - often), info={"logger": np.array(["ward a", "ward b"])[logger]})  # fmt: skip
     write_log(here / "two.log.safetensors", log)
-    code, out, _ = topstitch("ope", "runs", "--data", "two.log.safetensors", "--discount", "1", "--estimators", "all")
+    asked = ["runs", "--data", "two.log.safetensors", "--discount", "1"]
+    code, out, _ = topstitch("ope", *asked, "--estimators", "all")
     assert code == 0 and "  loggers " in out and "refused" not in out
+    code, out, err = topstitch("select", *asked, "--json")
+    found = json.loads(out)
+    assert code == 0 and "fitted Q" not in err and "by ridge regression" in found["remarks"][0]
+    for row in found["policies"]:  # a near copy of two wards that give the dose in 0.7 and 0.4 of all cases, and are paid for it
+        assert row["td"] is None and abs(row["fqe"] - 0.55) < 0.25 and row["lower"] < row["wdr"]

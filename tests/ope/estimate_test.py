@@ -210,7 +210,7 @@ def test_three_lines(log):
         assert row.policy == "mine" and row.interval == "bootstrap" and row.effective > 10
     assert abs(found.logged.value - float(WORLD.performance(LOGGER, GAMMA))) < 0.1
     text = str(found)
-    assert "95% interval" in text and all(name in text for name in names)
+    assert "95% interval" in text and all(name in text for name in names) and "contradict" not in text
     kept = json.loads(found.to_json())
     assert [row["name"] for row in kept["estimates"]] == list(names)
 
@@ -228,7 +228,7 @@ def test_refusals_stand_in_the_row_that_asked(log, tmp_path):
     assert json.loads((tmp_path / "estimates.json").read_text())["estimates"][0]["policy"] == "TablePolicy"
     assert "refused" in str(found)
     few = ope.estimate(POLICY, log.take([0]), ["wis", "dm"], discount=GAMMA, values=lambda policy, log: exact(policy, log))
-    assert all("only one episode" in row.refused for row in few)
+    assert all("only one episode" in row.refused for row in few) and "nan" not in str(few)
     silent = ope.estimate(POLICY, dataclasses.replace(log, log_prob=None), ["wis", "dm"], discount=GAMMA, values=exact(POLICY, log))
     assert "which probability" in silent[0].refused and silent[1].refused is None
     with pytest.raises(ValueError, match="no estimator 'magik'"):
@@ -249,7 +249,21 @@ def test_values_may_differ_between_estimators_and_are_learned_once(log):
     assert dm.value == 0 and dr.refused is None and wdr.refused is None and len(asked) == 1
     unsettled = [any("have not settled" in note for note in row.diagnostics["notes"]) for row in (dm, dr, model)]
     assert unsettled == [True, False, False]  # what the log earns is no part of those of dm
+    for row in (dm, dr, wdr, model):
+        assert "contradict one another" in row.diagnostics["notes"][-1] and "0 by dm" in row.diagnostics["notes"][-1]
     assert abs(model.value - float(WORLD.performance(TARGET, GAMMA))) < 0.2  # with values of its own
+
+
+def test_values_say_where_they_are_guesses(log):
+    """Of a policy that does 2 half of the time, where 2 is never logged."""
+    never = log.take(np.flatnonzero([(log.action[a:b] != 2).all() for a, b in zip(log.starts, log.stops)]))
+    never = dataclasses.replace(never, log_prob=np.full(never.steps, np.log(0.5), np.float32))
+    policy = TablePolicy(jnp.asarray(np.tile([0.25, 0.25, 0.5], (WORLD.states, 1)), jnp.float32))
+    dm, lstdq, wis = ope.estimate(policy, never, ["dm", "lstdq", "wis"], discount=GAMMA, values=exact)
+    assert any(
+        "about 50% of what the policy does, the logger never does there: its value is extrapolated" in x for x in dm.diagnostics["notes"]
+    )
+    assert any("its value is 0, as" in note for note in lstdq.diagnostics["notes"]) and "about 50%" in wis.refused
 
 
 def test_a_policy_without_density_can_be_judged_by_values_alone():
@@ -258,6 +272,7 @@ def test_a_policy_without_density_can_be_judged_by_values_alone():
     values = Values(np.ones(box.steps), np.ones(box.steps), np.zeros(len(box)))
     wis, dm = ope.estimate(policy, box, ["wis", "dm"], discount=GAMMA, values=values)
     assert "no density" in wis.refused and dm.value == 1.0 and "rests on its values" in dm.diagnostics["notes"][0]
+    refused("no density", table, policy, dataclasses.replace(box, log_prob=None), discount=GAMMA)  # and not that a logger should be fitted
 
 
 def test_bandits_and_their_outcome_models():

@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
     behaviour, long = "column", not options.stream and log.lengths.max() > 1
     weighing = not names or "state" in names or {*names} - {*UNWEIGHTED, *MARGINAL}
     if weighing and not options.stream and (options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None)):
-        behaviour = fitted_logger(log, options.seed, say)
+        behaviour = fitted_logger(policies, log, options.seed, say)
     learned = fitted_by_folds(policies, discount, options.steps, options.folds, options.seed)
     with learned if long and (not names or {*names} & {*FITTED}) else contextlib.nullcontext() as by_folds:
         found = ope.estimate(
@@ -124,15 +124,27 @@ def read_policies(places: tuple[str, ...], discount: float | None) -> tuple[dict
         raise Wrong(f"{error} That is --discount.") from None
 
 
-def fitted_logger(log, seed: int, say):
-    """Log-probabilities of a logger that the log does not tell, and a word on how good they are."""
+def fitted_logger(policies: dict, log, seed: int, say):
+    """Log-probabilities of a logger that the log does not tell, and a word on how good they are; not where no policy can be weighed."""
     from .. import ope
 
+    if not any(weighable(policy, log) for policy in policies.values()):
+        return "column"
     say(f"fitting the logger to {log.steps:,} steps …")
     fitted = ope.fit_behaviour(log, seed=seed)
     say(f"The logger, estimated by {fitted.kind}: a held-out action has log-likelihood {fitted.score:.3f}; probabilities are off by "
-        f"{fitted.calibration().error:.3f} on average. Intervals leave the error of this fit out.")  # fmt: skip
+        f"{fitted.calibration().error:.3f} on average. Intervals leave the error of this fit out.", soft_wrap=True)  # fmt: skip
     return fitted.log_prob
+
+
+def weighable(policy, log) -> bool:
+    from ..ope.table import Refused, askable
+
+    try:
+        askable(policy, log)
+    except Refused:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ what it is estimated to be worth: of many, the luckiest looks best. Estimate the
 did not choose it.
 
 example:
-  topstitch select runs/iql runs/cql --data held-out.parquet --episode stay … --by wdr"""
+  topstitch select runs/iql runs/cql --data held-out.parquet --episode stay … --by fqe"""
 
 SCORES = {
     "fqe": "estimate by fitted Q evaluation",
@@ -34,8 +34,10 @@ LEAST_FIRST = ("td", "bvft")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(Judging):
-    by: Annotated[str, tyro.conf.arg(metavar="SCORE")] = "fqe"
-    "What decides: fqe, wdr, lower, mwl, td or bvft."
+    by: Annotated[str | None, tyro.conf.arg(metavar="SCORE", help_behavior_hint="(default: wdr, or fqe where it answers for nobody)")] = (
+        None
+    )
+    "What decides: fqe, wdr, lower, mwl, td or bvft. Policies that it has no answer for come last."
     confidence: Annotated[float, tyro.conf.arg(metavar="P")] = 0.95
     "Of the lower end, one-sided."
     steps: Annotated[int, tyro.conf.arg(metavar="N")] = 5000
@@ -48,7 +50,7 @@ def main(argv: list[str]) -> int:
     options = parse(Options, argv, command="select", about=ABOUT)
     if not options.runs:
         raise Wrong("Name folders of runs: topstitch select runs/iql runs/cql --data log.parquet …")
-    if options.by not in SCORES:
+    if options.by not in (None, *SCORES):
         raise Wrong(f"There is no score {options.by!r}. There are: {', '.join(SCORES)}.")
     start_jax()
     from rich.console import Console
@@ -59,48 +61,68 @@ def main(argv: list[str]) -> int:
     log = read_log(options.data, options.roles)
     say = Console(file=sys.stderr, highlight=False).print
     say(f"{len(policies)} policies, {len(log):,} episodes")
-    behaviour = fitted_logger(log, options.seed, say) if log.log_prob is None else "column"
-    rows, remarks = ranked(policies, log, behaviour, discount, options)
-    found = {"data": options.data, "discount": discount, "by": options.by, "policies": rows, "remarks": remarks + watched(options.runs)}
+    behaviour = fitted_logger(policies, log, options.seed, say) if log.log_prob is None else "column"
+    rows, remarks = scored(policies, log, behaviour, discount, options)
+    by = options.by or ("wdr" if any(row["wdr"] is not None for row in rows) else "fqe")
+    found = {"data": options.data, "discount": discount, "by": by, "policies": ranked(rows, by), "remarks": remarks + watched(options.runs)}
     if options.out:
         write_json(options.out, plain(found))
     print(json.dumps(plain(found), indent=1)) if options.json else show(found)
     return 0
 
 
-def ranked(policies: dict, log, behaviour, discount: float, options: Options) -> tuple[list[dict], list[str]]:
-    """(a row for each policy with all scores, the best first; why scores are missing)."""
+def ranked(rows: list[dict], by: str) -> list[dict]:
+    """The best first; those without an answer last, by fitted Q evaluation."""
+
+    def place(row: dict) -> tuple[int, float]:
+        if row[by] is not None:
+            return 0, float(row[by] if by in LEAST_FIRST else -row[by])
+        return (2, 0.0) if row["fqe"] is None else (1, -float(row["fqe"]))
+
+    return sorted(rows, key=place)
+
+
+def scored(policies: dict, log, behaviour, discount: float, options: Options) -> tuple[list[dict], list[str]]:
+    """(a row for each policy with all scores; why scores are missing, and what contradicts)."""
     from .. import ope
+    from ..core import Discrete
+    from ..ope.estimate import contradiction
     from ..ope.select import bvft, claims, td_error
 
     remarks, values, greedy = [], {}, {}
-    with fitted_by_folds(policies, discount, options.steps, 2, options.seed) as learned:
-        for name, policy in policies.items():
-            try:
-                values[name], greedy[name] = learned.several(policy, log, lambda found, part: (found.values(part), found.greedy(part)))
-            except ope.Refused as reason:
-                remarks.append(f"{name}: {reason}")
+    if closed := log.lengths.max() == 1 and isinstance(log.spec.action, Discrete):
+        values = dict.fromkeys(policies, "ridge")
+        remarks.append("What a decision of one step earns is the same whoever decides, and is learned once, by ridge regression: td and bvft do not "
+                       "tell policies apart.")  # fmt: skip
+    else:
+        with fitted_by_folds(policies, discount, options.steps, 2, options.seed) as learned:
+            for name, policy in policies.items():
+                try:
+                    values[name], greedy[name] = learned.several(policy, log, lambda found, part: (found.values(part), found.greedy(part)))
+                except ope.Refused as reason:
+                    remarks.append(f"{name}: {reason}")
     level = 2 * options.confidence - 1  # the lower end of a two-sided interval at this level is one-sided at `confidence`
-    given = {name: dict.fromkeys(("fqe", "wdr"), found) for name, found in values.items()}
+    names = {"dm" if closed else "fqe": "fqe", "wdr": "wdr", "mwl": "mwl"}
     rows = {name: dict.fromkeys(SCORES) | {"policy": name} for name in policies}
-    for name in values:
-        for one in ope.estimate(
-            {name: policies[name]}, log, ("fqe", "wdr", "mwl"), discount=discount, confidence=level, behaviour=behaviour,
-            values=given[name], seed=options.seed,
-        ):  # fmt: skip
+    for name, mine in values.items():
+        found = ope.estimate(
+            {name: policies[name]}, log, tuple(names), discount=discount, confidence=level, behaviour=behaviour,
+            values=dict.fromkeys(("dm", "fqe", "wdr"), mine), seed=options.seed,
+        )  # fmt: skip
+        for one in found:
             if one.refused:
-                remarks.append(f"{name}, {one.name}: {one.refused}")
+                remarks.append(f"{name}, {names[one.name]}: {one.refused}")
                 continue
-            rows[name][one.name] = one.value
+            rows[name][names[one.name]] = one.value
             if one.name == "wdr":
                 rows[name]["lower"] = one.low
-    if len(values) > 1:
+        if said := contradiction(found)[1]:
+            remarks.append(f"{name}: {said}")
+    if len(greedy) > 1:
         said = claims(log, list(greedy.values()), discount=discount)
-        for name, td, loss in zip(values, td_error(said), bvft(said)):
+        for name, td, loss in zip(greedy, td_error(said), bvft(said)):
             rows[name] |= {"td": float(td), "bvft": float(loss)}
-    sign = 1 if options.by in LEAST_FIRST else -1
-    worst = float("inf")
-    return sorted(rows.values(), key=lambda row: worst if row[options.by] is None else sign * row[options.by]), remarks
+    return [*rows.values()], remarks
 
 
 def watched(places: tuple[str, ...]) -> list[str]:
@@ -138,6 +160,6 @@ def show(found: dict) -> None:
     console = Console(highlight=False)
     console.print(shown)
     for name, what in SCORES.items():
-        console.print(f"[dim]{name:>5}  {what}[/]")
+        console.print(f"[dim]{name:>5}  {what}[/]", soft_wrap=True)
     for remark in found["remarks"]:
-        console.print(f"· {remark}", markup=False)
+        console.print(f"· {remark}", markup=False, soft_wrap=True)

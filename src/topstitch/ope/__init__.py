@@ -1,5 +1,6 @@
 """Off-policy evaluation: how a policy would do, by a log that others made, and when that cannot be said."""
 
+from . import improvement
 from .behaviour import Behaviour, fit_behaviour
 from .bounds import Interval, interval
 from .crossfit import Crossfitted
@@ -28,6 +29,7 @@ __all__ = [
     "estimate",
     "fit_behaviour",
     "fqe",
+    "improvement",
     "interval",
     "lstdq",
     "refusals",

@@ -153,9 +153,9 @@ def refusals(table: Table, *, per_decision: bool = False, seen: Diagnostics | No
     if not np.isfinite([seen.mean, seen.step_mean]).all():
         why.append("ratios overflow: over so many steps the policy and the logger differ too much. Shorten the horizon, or use an estimator "
                    "without ratios of whole episodes.")  # fmt: skip
-    elif seen.step_mean < 1 - max(LOST, SURE * seen.step_mean_error):
+    elif lost := missing(seen):
         why.append(f"ratios of single steps have the mean {seen.step_mean:.3f} ± {seen.step_mean_error:.3f} instead of 1: about "
-                   f"{1 - seen.step_mean:.0%} of what the policy does, the logger never does there. Restrict the policy to what was done, or "
+                   f"{lost:.0%} of what the policy does, the logger never does there. Restrict the policy to what was done, or "
                    "check that propensities belong to these actions.")  # fmt: skip
     elif seen.step_mean > 1 + max(LOST, SURE * seen.step_mean_error):
         why.append(f"ratios of single steps have the mean {seen.step_mean:.3f} ± {seen.step_mean_error:.3f} instead of 1: {TOO_LIKELY}")
@@ -172,6 +172,11 @@ def refusals(table: Table, *, per_decision: bool = False, seen: Diagnostics | No
                    f"{'Shorten the horizon' if per_decision else 'Use estimators that weight step by step (wpdis, wdr)'}, log more, or ask "
                    "about a policy nearer to the logger.")  # fmt: skip
     return tuple(why)
+
+
+def missing(seen: Diagnostics) -> float:
+    """The share of what the policy does that the logger never does there; 0 where that is little, or may be chance."""
+    return 1 - seen.step_mean if seen.step_mean < 1 - max(LOST, SURE * seen.step_mean_error) else 0.0
 
 
 def marginal_refusals(mass: float, effective: float, episodes: int) -> tuple[str, ...]:

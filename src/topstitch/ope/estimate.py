@@ -17,7 +17,7 @@ from ..disk import plain, write_json
 from . import bandit, bounds, marginal
 from .beliefs import Belief
 from .crossfit import Crossfitted
-from .diagnostics import SURE, Diagnostics, diagnostics, few, marginal_refusals, refusals, warnings
+from .diagnostics import SURE, Diagnostics, diagnostics, few, marginal_refusals, missing, refusals, warnings
 from .doubly_robust import corrections, direct, doubly_robust, features, magic, variance_minimising, weighted_doubly_robust
 from .fqe import FQE, fqe, lstdq, tree_fqe
 from .importance import clipped, clipped_away, ordinary, per_decision, returns, weighted, weighted_per_decision
@@ -127,7 +127,7 @@ class Estimates(Sequence[Estimate]):
         lines, notes = [head], dict[str, int]()
         for row in (self.logged, *self.rows):
             said = "refused" if row.refused else f"{row.value:.4g}"
-            bounds = "" if row.refused else f"[{row.low:.4g}, {row.high:.4g}] {row.interval}"
+            bounds = "" if row.refused or np.isnan(row.low) else f"[{row.low:.4g}, {row.high:.4g}] {row.interval}"
             why = [notes.setdefault(note, len(notes) + 1) for note in ((row.refused,) if row.refused else row.diagnostics.get("notes", ()))]
             worth = "" if np.isnan(row.effective) else f"{row.effective:,.0f}"
             lines.append((row.policy, row.name, said, bounds, worth, " ".join(map(str, why))))
@@ -367,7 +367,7 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
             Span.of(base).possible(found.value)
             low, high = how.interval(kind, found.sums, base)
             notes = [f"the log can tell of {found.mass:.1%} of the policy's visits."] if abs(found.mass - 1) > 0.01 else []
-            if not (isinstance(log.spec.obs, Discrete) and isinstance(log.spec.action, Discrete)):
+            if not tabular_log(log):
                 notes.append(FEATURES)
             notes += few(found.effective, len(log)) + _cut(kind, float(base.truncated.mean()))
             return Estimate(kind, found.value, low, high, how.method, found.effective, {"mass": found.mass, "notes": notes}, None, name)
@@ -386,9 +386,42 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
         if kind == "mrdr" and sums.top.var() > per_decision(asked).top.var():
             raise Refused("mrdr's own values make it vary more than pdis, which has none: too many features for so few episodes. Use dr or wdr with "
                           "values of another kind, or pdis.")  # fmt: skip
-        return answer(kind, name, sums, (low, high), asked, None if kind in UNWEIGHTED else seen, how)
+        made = answer(kind, name, sums, (low, high), asked, None if kind in UNWEIGHTED else seen, how)
+        if kind in UNWEIGHTED and seen is not None and (lost := missing(seen)):
+            guess = "0, as that of every pair that was never logged" if kind == "lstdq" and tabular_log(log) else "extrapolated"
+            made.diagnostics["notes"].append(
+                f"about {lost:.0%} of what the policy does, the logger never does there: its value is {guess}."
+            )
+        return made
 
-    return [answered(kind, name, lambda kind=kind: one(kind), None if kind in (*UNWEIGHTED, *MARGINAL) else seen) for kind in estimators]
+    rows = [answered(kind, name, lambda kind=kind: one(kind), None if kind in (*UNWEIGHTED, *MARGINAL) else seen) for kind in estimators]
+    return compared(rows)
+
+
+def tabular_log(log: Episodes) -> bool:
+    """Whether states and actions are numbered."""
+    return isinstance(log.spec.obs, Discrete) and isinstance(log.spec.action, Discrete)
+
+
+def contradiction(rows: Sequence[Estimate]) -> tuple[set[str], str]:
+    """(names of estimates of one policy that contradict another one, what is to be said): intervals that do not meet, and values far apart."""
+    told = [row for row in rows if row.refused is None]
+    apart = lambda a, b: (a.high < b.low or b.high < a.low) and abs(a.value - b.value) > UNLEARNED * max(abs(a.value), abs(b.value))
+    against = [row for row in told if any(apart(row, other) for other in told)]
+    if not against:
+        return set(), ""
+    least, most = (pick(against, key=lambda row: row.value) for pick in (min, max))
+    return {row.name for row in against}, (
+        f"estimates of this policy contradict one another, from {least.value:.4g} by {least.name} to {most.value:.4g} by {most.name}: their intervals do "
+        "not meet, so some of them are wrong. Those that use both weights and values (dr, wdr) need only one of these to be right."
+    )
+
+
+def compared(rows: list[Estimate]) -> list[Estimate]:
+    """The same, with a note at those that contradict another one."""
+    names, note = contradiction(rows)
+    more = lambda row: row._replace(diagnostics=row.diagnostics | {"notes": [*row.diagnostics["notes"], note]})
+    return [more(row) if row.name in names else row for row in rows]
 
 
 def require(kind: str, weights: Table, seen: Diagnostics) -> None:

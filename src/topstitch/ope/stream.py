@@ -15,7 +15,7 @@ import scipy.sparse
 from ..core import Policy
 from ..data.parts import Parts
 from .diagnostics import Diagnostics, Weights, counted, summary, weights
-from .estimate import ESTIMATORS, VALUED, Estimate, Estimates, Span, _How, answer, answered, require
+from .estimate import ESTIMATORS, VALUED, Estimate, Estimates, Span, _How, answer, answered, compared, require
 from .importance import finite, returns
 from .sums import Sums, groups, mean_of
 from .table import Refused, Table, Values, table
@@ -173,5 +173,5 @@ def estimate_in_parts(
             ends = how.ends(kind, sums, found.sums, found.whole, known.span)
             return answer(kind, name, sums, ends, found.whole, None if kind == "dm" else found.seen, how)
 
-        rows += [answered(kind, name, lambda kind=kind, one=one: one(kind), found and found.seen) for kind in names]
+        rows += compared([answered(kind, name, lambda kind=kind, one=one: one(kind), found and found.seen) for kind in names])
     return Estimates(rows, how.logged(known.earned), how.confidence, parts.source, discount)

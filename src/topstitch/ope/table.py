@@ -133,6 +133,7 @@ def table(
     if policy is None:
         target = logged = np.zeros(log.steps)
     else:
+        askable(policy, log)  # what cannot be weighed is told so first, and not to fit a logger
         logged = _logged(log, behaviour)
         target = log_probs(policy, log)
         if np.ndim(behaviour) == 2 and isinstance(log.spec.action, Discrete):
@@ -186,7 +187,7 @@ def log_probs(policy: Policy, log: Episodes) -> np.ndarray:
     A normal is clipped when it acts, so where a coordinate of a logged action lies on a bound the logarithm is that of the
     probability of that bound, in other coordinates that of a density: as `collect` logs it. Raises `Refused`.
     """
-    _askable(policy, log)
+    askable(policy, log)
     said = in_parts(lambda *rows: _log_prob(policy, *rows), log.obs, log.action, log.mask).astype(np.float64)
     if isinstance(_core(_said(policy, log)), Tanh) and (edge := said == np.inf).any():
         raise Refused(f"{edge.sum():,} of {log.steps:,} logged actions lie on a bound (the first in row {int(np.argmax(edge)):,}), where "
@@ -200,7 +201,7 @@ def log_probs(policy: Policy, log: Episodes) -> np.ndarray:
 
 def probabilities(policy: Policy, log: Episodes) -> np.ndarray:
     """(steps, actions) float64: what a Markov policy does at every logged observation of a log with discrete actions."""
-    _askable(policy, log)
+    askable(policy, log)
     if not isinstance(log.spec.action, Discrete):
         raise Refused(f"probabilities of all actions exist for discrete actions only, but these are {log.spec.action}.")
     p = in_parts(lambda *rows: chances(policy, *rows), log.obs, log.mask).astype(np.float64)
@@ -309,7 +310,8 @@ def _support(target: np.ndarray, behaviour: np.ndarray) -> None:
                       "not in the log. Restrict the policy to what was done, or use an estimator that extrapolates (fqe, lstdq).")  # fmt: skip
 
 
-def _askable(policy: Policy, log: Episodes) -> None:
+def askable(policy: Policy, log: Episodes) -> None:
+    """Raises `Refused` where a policy has no probability of a logged action."""
     kind = type(policy.inner if isinstance(policy, RawMarkov) else policy).__name__
     if not isinstance(policy, Markov):
         raise Refused(f"{kind} has memory: what it does depends on more than the observation, so the log holds no probability of it. "
