@@ -18,9 +18,6 @@ ROLES = dict(
 )  # fmt: skip
 "How the table is read: the same words as on the command line."
 
-HELD_OUT = 0.3
-"The share of stays that `benchmarks/selection.py` keeps to choose by."
-
 COMMON = dict(hidden=(64, 64), lr=1e-3, steps=8000)
 "A state is a number without features, so small nets are enough."
 
