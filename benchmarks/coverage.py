@@ -53,8 +53,9 @@ Weights whose tail has a Pareto k above 1 may have no mean, so that an interval 
 that is a reason to refuse: of {logs} logs each, the estimates that nothing else refuses, by the k of their weights. How many they are, how often the
 bootstrap's 95 % interval holds the truth, and the mean absolute error as a share of the range of returns.
 
-It is none. Above 1 intervals hold as often as below and errors are as large; to refuse would cost most answers on the stays, and keep those that are as
-wrong. What spoils an estimate are the large weights that did not come, and without them k is small. So it is noted.
+It is none. On the stays intervals hold as often above 1 as below, and errors are as large: to refuse would cost most answers, and keep others that are as wrong. In
+`random`, at 200 episodes, they hold less often (52 against 66 %, 75 against 84 %), at 50 they do not, and errors differ little. What spoils an estimate are
+large weights that did not come, and without them k is small. So it is noted.
 """
 
 
