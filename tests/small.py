@@ -33,7 +33,7 @@ EXTRA = {
     "brac": dict(actions_sampled=2, behaviour_steps=3, warmup=2),
     "kl_control": dict(behaviour_steps=3),
     "one_step": dict(behaviour_steps=3, value_steps=3, candidates=3),
-    "emaq": dict(behaviour_hidden=(8,), behaviour_steps=3, candidates=3, sampling_steps=2),
+    "emaq": dict(behaviour_hidden=(8,), behaviour_steps=3, candidates=3, bins=4),
     "plas": dict(behaviour_hidden=(8,), behaviour_steps=3),
     "spot": dict(behaviour_hidden=(8,), behaviour_steps=3),
     "qr_dqn": dict(quantiles=3),
@@ -43,6 +43,7 @@ EXTRA = {
     "crl": dict(embedding=4),
     "qrl": dict(embedding=16),
     "hiql": dict(embedding=4, ahead=3),
+    "actionable_models": dict(actions_sampled=3),
 }
 
 

@@ -90,6 +90,7 @@ PUBLIC = {
     "CRL": "algos.goal.crl:CRL",
     "QRL": "algos.goal.qrl:QRL",
     "HIQL": "algos.goal.hiql:HIQL",
+    "ActionableModels": "algos.goal.actionable_models:ActionableModels",
     "Goals": "data.goals:Goals",
 }
 
@@ -136,6 +137,7 @@ if TYPE_CHECKING:
     from .algos.ensemble.rem import REM
     from .algos.ensemble.sac_n import SACN
     from .algos.ensemble.sac_rnd import SACRND
+    from .algos.goal.actionable_models import ActionableModels
     from .algos.goal.crl import CRL
     from .algos.goal.gcbc import GCBC
     from .algos.goal.gciql import GCIQL

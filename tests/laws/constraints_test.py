@@ -221,7 +221,7 @@ def test_emaq_with_one_candidate_acts_as_behaviour():
         (Box, lambda policy, obs: policy(obs).sample(jax.random.key(3))),
         (Discrete, lambda policy, obs: policy(obs).probs()),
     ):
-        emaq = ts.EMaQ(candidates=1, sampling_steps=2, **BEFORE, **NETS)
+        emaq = ts.EMaQ(candidates=1, bins=4, **BEFORE, **NETS)
         data = first(emaq, action)
         state = learn(emaq, learn(emaq, begin(emaq, data, jax.random.key(1)), data, "behaviour"), data)
         np.testing.assert_allclose(act(emaq.policy(state), data.all.obs), act(state.behaviour.model, data.all.obs), atol=1e-6)

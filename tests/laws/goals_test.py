@@ -1,17 +1,21 @@
 """Goals: how they are drawn, what methods for goals become where the goal is fixed, and what they learn where distances are known."""
 
+import dataclasses
 import functools
 from importlib.util import find_spec
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import topstitch as ts
 from topstitch import nets
+from topstitch.algos import steps as shared
 from topstitch.algos.weighted.iql import State as IQLState
-from topstitch.core import Box, Discrete, Markov, Spec, joined, pair, parted
+from topstitch.core import Box, Discrete, Markov, Spec, Trained, joined, pair, parted
 from topstitch.data import BadData, Episodes
 from topstitch.data.goals import Goals, Towards, relabelled
 from topstitch.loop import train, unstack
@@ -249,6 +253,28 @@ def test_the_lower_actor_of_hiql_without_values_clones_steps_with_directions():
     same(state.lower, other, rtol=1e-5, atol=1e-7)
 
 
+def test_actionable_models_without_negatives_are_q_learning_of_arriving():
+    """Every value begins at 0 and is a chance, so that no error leaves the range where Huber's loss of DQN is a square."""
+    states, after = np.array([0, 1, 2, 3, 3, 2, 4, 1, 4]), np.array([1, 2, 4, 3, 2, 4, 4, 4, 1])
+    log = Episodes.of(
+        states, states % 3, np.zeros(9), np.arange(9) == 8, ends=np.isin(np.arange(9), [2, 6, 8]), next_obs=after, states=5, actions=3
+    )
+    how = dict(NETS, hidden=(), discount=0.9)
+    rule, goals = ts.ActionableModels(**how, alpha=0.0), Goals(uniform=0.5, random=0.5)
+    data, state, update, draw = began(dataclasses.replace(rule, value_goals=goals), log)
+    state = dataclasses.replace(state, critic=jax.tree.map(jnp.zeros_like, state.critic), target=jax.tree.map(jnp.zeros_like, state.target))
+
+    def seen(batch):
+        (obs, goal), (then, _) = (parted(x, data.spec.obs) for x in (batch.obs, batch.next_obs))
+        there = ((obs == goal) | (then == goal)).astype(jnp.float32)
+        return dataclasses.replace(batch, reward=there, terminal=jnp.maximum(there, batch.terminal))
+
+    assert len({float(seen(draw(i)).reward.sum()) for i in range(3)}) > 1
+    state, other = followed(update, jax.jit(ts.DQN(**how).update), state, shared.QState(state.critic, state.target), draw, seen)
+    assert float(state.critic.model.every(jnp.arange(25)).max()) > 0.02
+    same((state.critic.model, state.target), (other.critic.model, other.target), rtol=1e-4, atol=1e-6)
+
+
 # distances -----------------------------------------------------------------------------------------------------------------
 
 
@@ -303,9 +329,17 @@ TABLE = dict(hidden=(), batch_size=256, lr=0.05, steps=1500, actor_goals=Goals(u
 VALUES = dict(TABLE, discount=0.9, target_rate=0.2, beta=10.0)
 
 
-@pytest.mark.parametrize(
-    ("rule", "joins"), [(ts.GCBC(**TABLE), False), (ts.GCIQL(**VALUES), True), (ts.GCIVL(**VALUES), True)], ids=lambda x: type(x).__name__
-)
+ACTIONABLE = dict(hidden=(), batch_size=256, lr=0.003, steps=1500, discount=0.9, target_rate=0.2, alpha=0.1)
+JOINING = {
+    "GCBC": (ts.GCBC(**TABLE), False),
+    "GCIQL": (ts.GCIQL(**VALUES), True),
+    "GCIVL": (ts.GCIVL(**VALUES), True),
+    "Actionable Models": (ts.ActionableModels(**ACTIONABLE), True),
+    "Actionable Models, not chained": (ts.ActionableModels(**ACTIONABLE, value_goals=Goals(uniform=1.0)), False),
+}
+
+
+@pytest.mark.parametrize(("rule", "joins"), JOINING.values(), ids=JOINING)
 def test_ways_longer_than_any_episode_are_joined_by_values_and_not_by_cloning(rule, joins):
     world, log = maze(), walks()
     far, state = distances(world), learned(rule, log)
@@ -316,6 +350,42 @@ def test_ways_longer_than_any_episode_are_joined_by_values_and_not_by_cloning(ru
         assert arrived[far > 4].mean() > 0.9, arrived[far > 4].mean()
     else:
         assert arrived[far > 4].mean() < 0.1, arrived[far > 4].mean()
+
+
+def test_actionable_models_rest_where_values_and_negatives_balance():
+    r"""$Q = \mu y / (\mu + \alpha \nu)$, with μ the share of an action among those logged in a state and ν its share of the negatives. The steps of the maze are
+    certain, so y is too. One update with every logged step and every goal does not move that point; and it acts by the shortest ways."""
+    world, log, alpha = maze(), walks(), 0.5
+    n, after, far = world.states, np.asarray(world.transition).argmax(axis=-1), distances(world)
+    mu = np.zeros((n, 4))
+    np.add.at(mu, (log.obs, log.action), 1)
+    mu = (mu / mu.sum(axis=1, keepdims=True))[:, None]  # (states, goals, actions)
+    there = (after[:, None] == np.arange(n)[None, :, None]) | np.eye(n, dtype=bool)[..., None]
+    q = np.zeros((n, n, 4))
+    for _ in range(100):
+        y = np.where(there, 1.0, GAMMA * q.max(axis=-1)[after].swapaxes(1, 2))
+        e = np.exp(q)
+        nu = sum(mu[..., a, None] * e * (np.arange(4) != a) / (e.sum(axis=-1) - e[..., a])[..., None] for a in range(4))
+        q = mu * y / (mu + alpha * nu)
+    rule = ts.ActionableModels(hidden=(), alpha=alpha, discount=GAMMA, steps=1)
+    data = rule.prepare(log)
+    row, goal = (x.ravel() for x in np.meshgrid(np.arange(log.steps), [np.flatnonzero(log.obs == g)[0] for g in range(n)]))
+    batch = data.towards(jnp.asarray(row), jnp.asarray(goal))
+    state = rule.init(data, key=jax.random.key(0))
+    layer = lambda net: net.members.net.layers[0]
+    put = lambda net, table: eqx.tree_at(lambda m: (layer(m).weight, layer(m).bias), net, (jnp.float32(table)[None], jnp.zeros((1, 4))))
+
+    @jax.jit
+    def pull(table):
+        """How hard the loss pulls at each value: Adam's first moment is a tenth of the slope."""
+        net = put(state.critic.model, table.reshape(n * n, 4))
+        own = dataclasses.replace(state, critic=Trained.start(net, rule.optimiser), target=net)
+        moved, _ = rule.update(own, batch, step=jnp.int32(0), key=jax.random.key(0))
+        return 10 * layer(moved.critic.moments[0].mu).weight
+
+    assert jnp.abs(pull(q)).max() < 1e-3 * jnp.abs(pull(0.9 * q)).max()
+    greedy = np.eye(4)[q.argmax(axis=-1)].swapaxes(0, 1)  # (goals, states, actions)
+    np.testing.assert_array_equal(arrivals(world, greedy, 10), far <= 10)
 
 
 def test_contrasts_are_how_much_likelier_a_goal_follows_than_usual():
@@ -345,3 +415,56 @@ def test_quasimetrics_learn_the_shortest_ways_and_that_there_and_back_differ():
     np.testing.assert_allclose(said, far, rtol=0.2, atol=0.02)
     act = jax.jit(lambda obs, goal: rule.policy(state).towards(goal)(obs).mode())
     assert all(int(act(jnp.int32(s), jnp.int32(g))) == 0 for s in range(5) for g in range(5) if s != g)
+
+
+# vectors -------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_climbs_a_value_rests_where_imitation_holds_it():
+    r"""For $Q(a) = -(c - a)^2$ and one action b that was done: $2 / (c - a) = \alpha (a - b)$, which has one solution between the two."""
+    c, b, alpha = 2.0, -0.5, 1.5
+    spec = Spec(Discrete(1), Box(1))
+    actor = shared.start_goal_actor(spec, (), optax.adam(0.02), key=jax.random.key(0))
+    log = Episodes.of(
+        np.zeros(4, int), np.full((4, 1), b), np.zeros(4), np.zeros(4), states=1, low=-1.0, high=1.0, next_obs=np.zeros(4, int)
+    )
+    batch = log.transitions().rows()
+    step = lambda i, actor: shared.ascend(actor, batch, lambda a: -((c - a[:, 0]) ** 2), alpha, optax.adam(0.02))[0]
+    actor = jax.jit(lambda actor: jax.lax.fori_loop(0, 1000, step, actor))(actor)
+    said = float(actor.model(jnp.int32(0)).mode()[0])
+    assert b < said < 1 and 2 / (c - said) == pytest.approx(alpha * (said - b), rel=1e-2)
+
+
+LINE = dict(hidden=(32,), batch_size=64, lr=3e-3, steps=600)
+"On a line. `GCIQL` takes longer: what bootstraps learns last where to go, after how bad it is to be anywhere."
+CLIMBING = {
+    "GCIQL": ts.GCIQL(**LINE | dict(steps=5000), alpha=0.03, discount=0.9, target_rate=0.05),
+    "CRL": ts.CRL(**LINE, alpha=0.1, discount=0.9, embedding=8),
+    "QRL": ts.QRL(**LINE, alpha=0.003, embedding=16, dual_lr=0.03),
+    "Actionable Models": ts.ActionableModels(**LINE | dict(steps=1200), alpha=0.1, discount=0.9, target_rate=0.05, actions_sampled=8),
+}
+
+
+@functools.cache
+def line() -> Episodes:
+    """A point on a line from -1 to 1 that goes a fifth of what it is told, told anything."""
+    rng, x, rows = np.random.default_rng(0), 0.0, []
+    for _ in range(600):
+        action = rng.uniform(-1, 1)
+        then = float(np.clip(x + action / 5, -1, 1))
+        rows.append((x, action, then))
+        x = then
+    x, action, then = np.array(rows, np.float32).T[..., None]
+    return Episodes.of(x, action, np.zeros(600), np.zeros(600), ends=np.arange(600) % 20 == 19, next_obs=then, low=-1.0, high=1.0)
+
+
+@pytest.mark.parametrize("name", CLIMBING)
+def test_a_point_on_a_line_goes_towards_its_goal(name):
+    """Nothing is nearer than going all the way: the best action is ±1, and the log's mean is 0."""
+    rule, log = CLIMBING[name], line()
+    policy = log.policy(rule.policy(learned(rule, log)))
+    x, goal = (a.ravel()[:, None] for a in np.meshgrid(np.linspace(-0.8, 0.8, 9), np.linspace(-0.8, 0.8, 9)))
+    act = jax.jit(jax.vmap(lambda x, goal: policy.towards(goal)(x).mode()[0]))
+    way = np.sign(goal - x)[:, 0] * np.asarray(act(jnp.float32(x), jnp.float32(goal)))
+    apart = np.abs(goal - x)[:, 0] > 0.3
+    assert (way[apart] > 0).mean() > 0.9 and way[apart].mean() > 0.5, (way[apart].mean(), (way[apart] > 0).mean())

@@ -61,7 +61,7 @@ OWN = {
     "brac": dict(behaviour_steps=300, warmup=0, actor_lr=3e-3, alpha=0.3),
     "kl_control": dict(behaviour_steps=300, alpha=0.3),
     "one_step": dict(behaviour_steps=300, value_steps=500, alpha=0.3),
-    "emaq": dict(behaviour_hidden=(32, 32), behaviour_steps=300, sampling_steps=4, candidates=16, batch_size=16),
+    "emaq": dict(behaviour_hidden=(32, 32), behaviour_steps=300, bins=16, candidates=16, batch_size=16),
     "algae_dice": dict(actor_lr=3e-3),
     "plas": dict(behaviour_hidden=(32,), behaviour_steps=500, behaviour_lr=3e-3, actor_lr=3e-3),
     "spot": dict(behaviour_hidden=(32,), behaviour_steps=500, actor_lr=3e-3, alpha=1.0),

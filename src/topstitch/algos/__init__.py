@@ -68,6 +68,7 @@ ALGORITHMS = {
     "crl": "goal.crl:CRL",
     "qrl": "goal.qrl:QRL",
     "hiql": "goal.hiql:HIQL",
+    "actionable_models": "goal.actionable_models:ActionableModels",
 }
 
 

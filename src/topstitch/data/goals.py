@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from ..core import Box, Discrete, Markov, Spec, joined, pair, static
 from .device import Batch, Obs, Transitions
@@ -130,7 +130,7 @@ class Relabelled(eqx.Module):
     def towards(self, row: Rows, place: Places, *, discount=0.0) -> Batch:
         """The steps, each with its goal: `obs` and `next_obs` are of `paired`, rewards and ends those of the goal."""
         rows, goal, space = self.flat.all[row], self.seen(place), self.spec.obs
-        there = rows.obs == goal if isinstance(space, Discrete) else (rows.obs == goal).all(axis=-1)
+        there = same(rows.obs, goal, space)
         lost = (rows.terminal > 0) & ~there
         reward = jnp.where(there, 0.0, jnp.where(lost, -1 / (1 - rows.discount(discount)), -1.0)).astype(jnp.float32)
         both = dict(obs=joined(rows.obs, goal, space), next_obs=joined(rows.next_obs, goal, space))
@@ -142,6 +142,11 @@ class Relabelled(eqx.Module):
         row, gamma = self.rows(n, key=first), 0.0 if discount is None else discount
         places = [self.goals(row, mixture, discount=discount, key=k) for mixture, k in zip(shares, keys)]
         return tuple(self.towards(row, place, discount=gamma) for place in places)
+
+
+def same(obs: Obs, goal: Obs, space: Box | Discrete) -> Bool[Array, " n"]:
+    """Where an observation is the goal."""
+    return obs == goal if isinstance(space, Discrete) else (obs == goal).all(axis=-1)
 
 
 def relabelled(log: Episodes) -> Relabelled:

@@ -20,7 +20,22 @@ from .dynamics import Dynamics, GaussianStep
 from .encoder import Convolution, Sight, ask, reader
 from .ensemble import Ensemble
 from .features import Features, LinearQ, OneHot, Polynomial, Radial, features
-from .generative import VAE, BestOf, BestOfDraws, Diffusion, Drawn, Flow, Generator, Noised, OneStep, Shift, Shifted, best, repeated
+from .generative import (
+    VAE,
+    Anywhere,
+    BestOf,
+    BestOfDraws,
+    Diffusion,
+    Drawn,
+    Flow,
+    Generator,
+    Noised,
+    OneStep,
+    Shift,
+    Shifted,
+    best,
+    repeated,
+)
 from .goals import Contrast, DirectedValue, Direction, Quasimetric, lengthened
 from .heads import Heads
 from .mlp import MLP, LayerNorm, Linear, linears, vector
@@ -33,6 +48,7 @@ __all__ = [
     "GPT",
     "MLP",
     "VAE",
+    "Anywhere",
     "Autoregressive",
     "BestOf",
     "BestOfDraws",

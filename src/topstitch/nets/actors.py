@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtr
 from jaxtyping import Array, Float
 
 from ..core import Box, Discrete, Image, Markov, MultiDiscrete, Spec, static
@@ -76,6 +77,35 @@ class Autoregressive(Markov):
         """Of a bin, in the unit box."""
         return (2 * chosen + 1) / self.bins - 1
 
+    @property
+    def noise(self) -> tuple[int, ...]:
+        """The shape of the standard normal numbers that one action is made of, as for a `Generator`."""
+        return 2, self.each.n
+
+    def decode(self, obs, noise):
+        """The actions, in the unit box, that this noise, (*batch, *noise), becomes: one number for the bin of a dimension, by its quantile, and one for
+        the place within."""
+        bin, place = jnp.moveaxis(ndtr(noise), -2, 0)
+        below = lambda logits: jnp.cumsum(jnp.exp(logits), axis=-1)[..., :-1]
+        chosen = lambda j, logits: (jnp.take(bin, j, axis=-1)[..., None] > below(logits)).sum(axis=-1)
+        return self.unrolled(obs, chosen) + (2 * place - 1) / self.bins
+
+    def lead(self, obs) -> tuple[int, ...]:
+        """The leading axes of observations."""
+        return jnp.shape(obs)[: jnp.ndim(obs) - {Box: 1, Discrete: 0, Image: 3}[type(self.space)]]
+
+    def unrolled(self, obs, choose):
+        """The middles of the bins that `choose(dimension, log-probabilities)` chooses, dimension after dimension."""
+        lead = self.lead(obs)
+
+        def step(known, now):
+            j, net = now
+            chosen = self.middle(choose(j, self.logits(net, obs, known)))
+            at = jnp.expand_dims(jnp.arange(self.each.n) == j, tuple(range(len(lead))))
+            return jnp.where(at, chosen[..., None], known), None
+
+        return jax.lax.scan(step, jnp.zeros((*lead, self.each.n)), (jnp.arange(self.each.n), self.each.members))[0]
+
 
 class Stepwise(eqx.Module):
     """The distribution of an `Autoregressive` at an observation: a density that is flat within each cell of bins."""
@@ -85,12 +115,10 @@ class Stepwise(eqx.Module):
 
     def mode(self):
         """The middle of the likeliest bin, dimension after dimension."""
-        return self._unrolled(lambda j, logits: logits.argmax(axis=-1))
+        return self.policy.unrolled(self.obs, lambda j, logits: logits.argmax(axis=-1))
 
     def sample(self, key):
-        middles = self._unrolled(lambda j, logits: jax.random.categorical(jax.random.fold_in(key, j), logits))
-        within = jax.random.uniform(jax.random.fold_in(key, self.policy.each.n), middles.shape, minval=-1, maxval=1)
-        return middles + within / self.policy.bins
+        return self.policy.decode(self.obs, jax.random.normal(key, (*self.policy.lead(self.obs), *self.policy.noise)))
 
     def log_prob(self, action):
         bins, size = self.policy.bins, self.policy.each.n
@@ -100,19 +128,6 @@ class Stepwise(eqx.Module):
         logits = self.policy.each.ask(lambda net, known: self.policy.logits(net, self.obs, known), known)
         chance = jnp.take_along_axis(logits, jnp.moveaxis(chosen, -1, 0)[..., None], axis=-1)[..., 0]
         return (chance + math.log(bins / 2)).sum(axis=0)
-
-    def _unrolled(self, choose):
-        """The middles of the bins that `choose(dimension, log-probabilities)` chooses."""
-        each, shape = self.policy.each, jnp.shape(self.obs)
-        lead = shape[: len(shape) - {Box: 1, Discrete: 0, Image: 3}[type(self.policy.space)]]
-
-        def step(known, now):
-            j, net = now
-            chosen = self.policy.middle(choose(j, self.policy.logits(net, self.obs, known)))
-            at = jnp.expand_dims(jnp.arange(each.n) == j, tuple(range(len(lead))))
-            return jnp.where(at, chosen[..., None], known), None
-
-        return jax.lax.scan(step, jnp.zeros((*lead, each.n)), (jnp.arange(each.n), each.members))[0]
 
 
 class Squashed(Markov):

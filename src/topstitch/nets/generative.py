@@ -4,6 +4,7 @@ Each turns noise of a known shape into an action. What is built of one (the best
 """
 
 import abc
+import math
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float
 
 from .. import ops
 from ..core import Box, Discrete, Markov, Spec, static
-from .actors import BoxGaussian, Categories
+from .actors import Autoregressive, BoxGaussian, Categories
 from .distributions import Categorical
 from .ensemble import Ensemble
 from .mlp import ACTIVATIONS, MLP, LayerNorm, Linear, linears, vector
@@ -72,10 +73,23 @@ def best(actions: Float[Array, "n *batch act"], q: Float[Array, "n *batch"]) -> 
     return jnp.take_along_axis(actions, q.argmax(axis=0)[None, ..., None], axis=0)[0]
 
 
+class Anywhere(Generator):
+    """Any action of the unit box, all alike."""
+
+    size: int = static()
+
+    @property
+    def noise(self):
+        return (self.size,)
+
+    def decode(self, obs, noise):
+        return jax.scipy.special.erf(noise / math.sqrt(2))
+
+
 class BestOf(Generator):
     """Draw `n` actions and take the one that the least of the critics says is best."""
 
-    behaviour: Generator
+    behaviour: Generator | Autoregressive
     critic: Ensemble
     n: int = static()
 
