@@ -138,6 +138,15 @@ def test_defaults_and_rewards_are_those_of_the_environment(name):
     assert reward == parts.sum() - parts.size < 0 and not (terminated or truncated or told["success"])
 
 
+@needs_package
+def test_the_five_tasks_are_asked_for_in_turn_and_their_goals_are_told():
+    world, tasks = bench.goal_environment(NAVIGATE)(), [1 + seed % 5 for seed in range(7)]
+    goals = np.array([world.reset(seed=seed)[1]["goal"] for seed in range(7)])
+    assert (np.abs(goals - np.array([bench.MAZE[task - 1] for task in tasks])) <= 1).all()  # shaken by up to 1
+    assert not np.array_equal(goals[0], goals[5]) and np.array_equal(world.reset(seed=5)[1]["goal"], goals[5])
+    assert "success" in world.step(np.zeros(2))[4]
+
+
 # The maze -----------------------------------------------------------------------------------------------------------
 
 

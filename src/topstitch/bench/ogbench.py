@@ -392,7 +392,22 @@ def environment(name: str, task: int | None = None) -> Callable[[], Any]:
     leaves as it was. Arms are shaken by two unseeded random actions before they are put in place: what the solver of contacts
     remembers of that differs in the last digits.
     """
-    recipe, task = recipe_of(name), task_of(name, task)
+    return seeded(f"{recipe_of(name).world}-singletask-task{task_of(name, task)}-v0")
+
+
+def goal_environment(name: str) -> Callable[[], Any]:
+    """Makes the environment in which OGBench evaluates methods for goals: `ogbench:pointmaze-medium-v0` and so on, with the same time limits. Its
+    reset tells `info["goal"]`, an observation.
+
+    A seed given to `reset` also says which of the five tasks it is, 1 + seed mod 5: `evaluate` over 5 n episodes asks for each one n times. Unlike
+    those of single tasks, goals of mazes are shaken as starts are, and success is of the state after the step.
+    """
+    tasks = len(recipe_of(name).goals)
+    return seeded(f"{recipe_of(name).world}-v0", lambda seed: {"task_id": 1 + seed % tasks})
+
+
+def seeded(world: str, asked: Callable[[int], dict] = lambda seed: {}) -> Callable[[], Any]:
+    """Makes a world whose resets depend on their seed alone; `asked(seed)` are options of the reset."""
     gymnasium = gym()
 
     class Seeded(gymnasium.Wrapper):
@@ -402,10 +417,10 @@ def environment(name: str, task: int | None = None) -> Callable[[], Any]:
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
             with quietly(), contextlib.nullcontext() if seed is None else drawing_from(seed):
-                return self.env.reset(seed=seed, options=options)
+                return self.env.reset(seed=seed, options=options if seed is None else asked(seed) | (options or {}))
 
     def make():
         with quietly():
-            return Seeded(gymnasium.make(f"{recipe.world}-singletask-task{task}-v0", disable_env_checker=True))
+            return Seeded(gymnasium.make(world, disable_env_checker=True))
 
     return make

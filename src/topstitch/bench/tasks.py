@@ -247,15 +247,22 @@ def ogbench(data: str, episodes: int) -> Callable[[Place, Size], Episodes]:
     """Made anew by OGBench's own scripted controllers, as `bench.ogbench` drives them, with the rewards of the default single task."""
 
     def log(place: Place, size: Size) -> Episodes:
-        from . import ogbench as recipes
+        from .ogbench import RECIPES, singletask
 
-        known = recipes.RECIPES[data]
+        known = RECIPES[data]
         many = known.episodes if size == "full" else episodes if size is None else max(1, math.ceil(size / known.steps))
-        recipe = {"data": data, "episodes": many, "seed": SEED, "versions": versions("ogbench", "mujoco", "numpy")}
-        make = lambda folder: recipes.regenerate(data, episodes=many, seed=SEED, folder=folder, tell=ft.partial(place.tell, data))
-        return cut(recipes.singletask(cached(place, data, recipe, make), data), size)
+        return cut(singletask(trajectories(data, many, place), data), size)
 
     return log
+
+
+def trajectories(data: str, episodes: int, place: Place) -> Episodes:
+    """The same in whole trajectories and without rewards: what methods for goals learn from."""
+    from .ogbench import regenerate
+
+    recipe = {"data": data, "episodes": episodes, "seed": SEED, "versions": versions("ogbench", "mujoco", "numpy")}
+    make = lambda folder: regenerate(data, episodes=episodes, seed=SEED, folder=folder, tell=ft.partial(place.tell, data))
+    return cached(place, data, recipe, make)
 
 
 @ft.cache
