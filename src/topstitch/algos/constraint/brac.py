@@ -145,11 +145,15 @@ class BRAC(Algorithm[State]):
             trust=jnp.where(step < self.warmup, 0.0, 1.0),
         )  # fmt: skip
         rival = state.rival
-        for i in range(JUDGED if self.judged else 0):
-            some = batch[i * self.batch_size : (i + 1) * self.batch_size]
-            rival, r_info = rival.descend(lambda judge, i=i, some=some: self.fooled(judge, agent, some, jax.random.fold_in(kj, i)),
-                                          optax.adam(self.lr))  # fmt: skip
-            info |= r_info
+        if self.judged:
+            turns = jax.tree.map(lambda x: x.reshape(JUDGED, self.batch_size, *x.shape[1:]), batch)
+
+            def learn(rival, turn):
+                i, some = turn
+                return rival.descend(lambda judge: self.fooled(judge, agent, some, jax.random.fold_in(kj, i)), optax.adam(self.lr))
+
+            rival, told = jax.lax.scan(learn, rival, (jnp.arange(JUDGED), turns))
+            info |= {name: value[-1] for name, value in told.items()}
         return State(learned, rival), info
 
     def fooled(self, judge, agent, rows, key):
