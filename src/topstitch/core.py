@@ -230,6 +230,7 @@ def sometimes(when: Bool[Array, ""], change: Callable, state: S) -> tuple[S, Met
 
     A real branch: the step is not batched over runs, so what is skipped costs nothing.
     """
+    change = jax.jit(change, inline=True)  # traced once for its metrics and its branch
     names = jax.eval_shape(change, state)[1]
 
     def do(state):

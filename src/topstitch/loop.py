@@ -120,12 +120,14 @@ def advance(algos, states, alive, data, keys, start, length, ceiling, *, index: 
         stage = algo.stages()[index]
         key = stage_key(key, stage)
 
+        traced_once = jax.jit(lambda state, step: one_step(stage, state, data, step, key), inline=True)
+
         def body(step, carry):
             state, total, broken = carry
-            state, metrics = one_step(stage, state, data, step, key)
+            state, metrics = traced_once(state, step)
             return state, add(total, metrics), first(broken, step, sound(metrics, ceiling))
 
-        shapes = jax.eval_shape(lambda s: one_step(stage, s, data, start, key)[1], state)
+        shapes = jax.eval_shape(traced_once, state, start)[1]
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
         after, total, broken = jax.lax.fori_loop(start, start + length, body, (state, zeros, (jnp.int32(-1), jnp.int32(-1))))
         step, what = first(broken, start + length - 1, sound(after, jnp.inf), offset=len(total))
