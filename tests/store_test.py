@@ -26,20 +26,26 @@ CASES = [(name, action) for name in ALGORITHMS for action in find(name).actions]
 MANY = settings(deadline=None, database=None, max_examples=200, suppress_health_check=list(HealthCheck))
 
 
-def fresh_policy(name: str, action: type, make=jax.jit):
+def maker(name: str, action: type):
+    """A log, and what makes a policy for it out of a key; it is traced once, whether for shapes or for numbers."""
     algorithm = small(name)
     log = testing.tiny(action, obs=algorithm.observations[0])
     data = algorithm.prepare(log)
-    return log, make(lambda key: log.policy(algorithm.policy(algorithm.init(data, key=key))))(jax.random.key(0))
+    return log, jax.jit(lambda key: log.policy(algorithm.policy(algorithm.init(data, key=key))))
 
 
-def of_each_structure() -> list[tuple[str, type]]:
-    """Algorithms and actions whose policies have different structures; most share theirs with others."""
-    shapes = lambda make: lambda key: jax.eval_shape(make, key)
+def fresh_policy(name: str, action: type) -> Policy:
+    return maker(name, action)[1](jax.random.key(0))
+
+
+def of_each_structure() -> list[tuple]:
+    """(name, log, what makes a policy) of algorithms and actions whose policies have different structures; most share theirs with others."""
     found = {}
     for name, action in CASES:
-        policy = fresh_policy(name, action, shapes)[1]
-        found.setdefault((jax.tree.structure(policy), *((x.shape, x.dtype) for x in jax.tree.leaves(policy))), (name, action))
+        log, make = maker(name, action)
+        policy = jax.eval_shape(make, jax.random.key(0))
+        shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(policy))
+        found.setdefault((jax.tree.structure(policy), shapes), (f"{name}-{action.__name__}", log, make))
     return list(found.values())
 
 
@@ -56,7 +62,7 @@ def answers(policy, log) -> np.ndarray:
 def saved(tmp_path_factory):
     """A file of a policy, and of a checkpoint of the same algorithm, as bytes."""
     folder = tmp_path_factory.mktemp("saved")
-    save_policy(folder / "policy.safetensors", fresh_policy("td3bc", Box)[1])
+    save_policy(folder / "policy.safetensors", fresh_policy("td3bc", Box))
     runs, data = checkpoint_of()
     states = begin(*(lambda a, k: (a, data, k))(*line_up(runs)))
     save_checkpoint(folder / "checkpoint.safetensors", Progress(0, 3, states, jnp.ones(2, bool), (None, None)))
@@ -89,9 +95,8 @@ def crafted(path, structure, arrays=None, kind="policy", **more):
 
 def test_policies_come_back_here_and_in_a_fresh_process(tmp_path):
     """Raw observations in, raw actions out, the same; without what trained them. One policy of each structure."""
-    for name, action in of_each_structure():
-        log, policy = fresh_policy(name, action)
-        path = tmp_path / f"{name}-{action.__name__}.safetensors"
+    for name, log, make in of_each_structure():
+        policy, path = make(jax.random.key(0)), tmp_path / f"{name}.safetensors"
         save_policy(path, policy, {"note": name})
         back = load_policy(path)
         assert jax.tree.structure(back) == jax.tree.structure(policy)
@@ -343,7 +348,7 @@ class Crash(BaseException):
 @pytest.mark.parametrize("moment", ["replace", "fsync"])
 def test_a_crash_leaves_the_old_file_whole(tmp_path, monkeypatch, moment):
     path = tmp_path / "policy.safetensors"
-    _, policy = fresh_policy("bc", Discrete)
+    policy = fresh_policy("bc", Discrete)
     save_policy(path, policy, {"version": 1})
     before = path.read_bytes()
 
