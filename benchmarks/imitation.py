@@ -208,6 +208,8 @@ asked = ts.train_online(ts.DAgger(), "Hopper-v5", expert=ts.load_policy("expert.
 fooling = ts.train_online(ts.GAIL(), "Hopper-v5", log=demonstrations)
 ```
 
+On the command line: `topstitch train dagger --env Hopper-v5 --expert runs/sac`, and `topstitch train gail --env Hopper-v5 --demonstrations FILE`.
+
 What the expert said is kept beside what was done, in the column `expert` of the replay (`out=`): on that log, or on any with such a column,
 `ts.train(ts.DAgger(), log)` goes on learning without anybody acting.
 

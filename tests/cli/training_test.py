@@ -98,7 +98,6 @@ def test_normalisation_is_in_the_policy(train, here):
     assert load_policy("standard").view.obs is not None and load_policy("none").view.obs is None
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_what_came_of_fine_tuning_is_told(topstitch, train, here, monkeypatch):
     from topstitch import online
 
@@ -110,6 +109,22 @@ def test_what_came_of_fine_tuning_is_told(topstitch, train, here, monkeypatch):
     assert out.endswith("Policies, metrics and checkpoints are in runs-online.\n") and "critic/loss" in out
 
 
+def test_who_learns_by_acting_may_ask_or_be_shown(topstitch, train, monkeypatch):
+    from topstitch import online
+
+    assert train("bc", "doses.csv", "-o", "clone")[0] == 0
+    asked = []
+    monkeypatch.setattr(online, "train_online", lambda algorithm, env, **how: asked.append(how) or load_runs("clone"))
+    acting = ["--env", "Pendulum-v1", *SMALL]
+    assert topstitch("train", "dagger", *acting, "--expert", "clone")[0] == 0
+    assert asked[0]["log"] is None and abs(asked[0]["expert"](np.zeros(4, np.float32)).mode()) <= 1
+    assert topstitch("train", "gail", *acting, "--demonstrations", "doses.csv", *ROLES)[0] == 0
+    assert asked[1]["expert"] is None and len(asked[1]["log"]) == 10 and asked[1]["log"].view.obs is not None
+    code, _, err = topstitch("train", "dagger", *acting, "--expert", "random")
+    assert code == 2 and "random does not say what it would do" in err and len(asked) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_interrupted_from_the_keyboard(here):
     """Ctrl-C: a sentence, exit code 130, and all that was learned is kept."""
     command = [sys.executable, "-m", "topstitch", "train", "bc", "--data", "doses.csv", *ROLES, *SMALL, "--steps", "100000000"]

@@ -21,7 +21,9 @@ examples:
       --obs 'obs_*' --action dose --reward reward --terminal died \\
       --sweep alpha=0.5,1,5 --seeds 4 --steps 20000 -o runs/cql
   topstitch train …same… -o runs/cql --resume     goes on after a crash, to the bit
-  topstitch train sac --env Hopper-v5 -o runs/sac     no log: learns by acting"""
+  topstitch train sac --env Hopper-v5 -o runs/sac     no log: learns by acting
+  topstitch train dagger --env Hopper-v5 --expert runs/sac
+  topstitch train gail --env Hopper-v5 --demonstrations expert.log.safetensors"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,10 @@ class Options:
     "Learning by acting: explore by Gaussian noise on the best action, of S times half its range (TD3: 0.1)."
     explore_level: Annotated[float, tyro.conf.arg(metavar="P")] = 1.0
     "Learning by acting: the share of steps that are not uniformly random (DQN: 0.9)."
+    expert: Annotated[str | None, tyro.conf.arg(metavar="WHO", help_behavior_hint="")] = None
+    "Learning by acting: a run, a policy, or one of another project (.npz), that acts in the warm-up and says at each step what it would do."
+    demonstrations: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    "Learning by acting: a log to learn from as well, half of every batch; for GAIL, what is to be imitated."
     levels: Annotated[int | None, tyro.conf.arg(metavar="STEPS", help_behavior_hint="")] = None
     "Learning by acting: keep the policy of every so many steps, to collect logs of several levels with."
     out: Annotated[str | None, tyro.conf.arg(metavar="FOLDER", aliases=["-o"], help_behavior_hint="(default: runs/ALGORITHM)")] = None
@@ -125,14 +131,27 @@ def act(name: str, settings: list, options: Options) -> int:
             "Learning by acting takes one setting at a time, and writes no TensorBoard events. Leave out --sweep and --tensorboard."
         )
     out, algorithm = options.out or f"runs/{name}", settings[0]
-    watch = Evaluations([(algorithm, seed) for seed in range(options.seeds)], Units.of(options.env), options.env, episodes=options.episodes,
-                        every=between(options, algorithm.steps), path=f"{out}/evaluations.jsonl")  # fmt: skip
+    log, told_by = None, None if options.expert is None else expert(options.expert)
+    if options.demonstrations is not None:
+        log = read_log(options.demonstrations, options.roles).normalised(obs=options.normalise, reward=options.normalise_reward)
+    watch = Evaluations([(algorithm, seed) for seed in range(options.seeds)], Units.of(options.env) if log is None else log, options.env,
+                        episodes=options.episodes, every=between(options, algorithm.steps), path=f"{out}/evaluations.jsonl")  # fmt: skip
+    acting = Acting(warmup=options.warmup, noise=options.explore_noise, level=options.explore_level)
     runs = train_online(
-        algorithm, options.env, acting=Acting(warmup=options.warmup, noise=options.explore_noise, level=options.explore_level),
-        seeds=options.seeds, out=out, every=options.every, levels=options.levels, checkpoint_seconds=options.checkpoint_seconds,
-        listeners=[watch], progress=True, resume=options.resume,
+        algorithm, options.env, log=log, expert=told_by, acting=acting, seeds=options.seeds, out=out, every=options.every,
+        levels=options.levels, checkpoint_seconds=options.checkpoint_seconds, listeners=[watch], progress=True, resume=options.resume,
     )  # fmt: skip
     return told(runs, out, json_wanted=options.json, sweep=options.sweep)
+
+
+def expert(who: str):
+    """The policy of `--expert`."""
+    from ..core import Markov
+    from .collect import find
+
+    if not isinstance(found := find(who), Markov):
+        raise Wrong(f"{who} does not say what it would do at a single observation. Name a policy without memory, of a run or a file.")
+    return found
 
 
 def told(runs, out: str, *, json_wanted: bool, sweep: tuple[str, ...] = ()) -> int:
