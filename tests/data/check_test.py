@@ -400,6 +400,22 @@ def test_steps_of_unequal_time_are_fine_with_durations(sound):
     assert codes(log_of(table | {"duration": duration})) == set()
 
 
+def test_what_came_of_a_single_decision_is_found():
+    """Accepted or not, and paid back or not: with the offer they say what was earned, and neither says it alone."""
+    rng, n = np.random.default_rng(0), 600
+    offer, score, good = rng.integers(3, size=n), rng.normal(size=n), rng.random(n)
+    status = np.where(good < 0.3, "default", np.where(good < 0.7, "paid", "refused"))
+    reward = np.select([status == "default", status == "paid"], [-2.0, 1.0 + offer], 0.0)
+    table = pl.DataFrame({"score": score, "status": status, "offer": offer, "reward": reward})
+    read = lambda *obs: import_table(table, episode="row", obs=list(obs), action="offer", reward="reward", terminal="always")
+    (found,) = check(read("score", "status"))
+    assert (found.code, found.columns) == (
+        "predicted-outcome",
+        ("status",),
+    ) and "100.0% of the reward, together with what was done" in found.what
+    assert codes(read("score")) == set()
+
+
 def test_a_clock_in_words_shows_no_future():
     """Its hours follow one another, from whatever hour a day begins with; the last is never left, the first never reached."""
     rng = np.random.default_rng(0)

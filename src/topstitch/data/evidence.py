@@ -179,17 +179,22 @@ def halves(log: Episodes) -> tuple[np.ndarray, np.ndarray]:
     return rows, half[rows]
 
 
+def source(name: str) -> str:
+    """The column of the table that a dimension comes from: ward of ward=east, lactate of lactate (missing)."""
+    return name.partition("=")[0].removesuffix(" (missing)")
+
+
 def predicted(x: np.ndarray, y: np.ndarray, half: np.ndarray, *, classes: bool) -> float:
-    """How much one column tells of another, by trees grown on the other half: 1 is all of it, 0 no more than the commonest value (the mean)."""
+    """How much one column, or several (rows, columns), tells of another, by trees grown on the other half: 1 is all of it, 0 no more than the commonest value (the mean)."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-    missed = blind = 0.0
+    missed, blind, x = 0.0, 0.0, flat(x)
     for part in (0, 1):
         learn, ask = half != part, half == part
         if not learn.any() or not ask.any():
             return 0.0
         tree = (DecisionTreeClassifier if classes else DecisionTreeRegressor)(max_leaf_nodes=32, min_samples_leaf=5, random_state=0)
-        said = tree.fit(x[learn, None], y[learn]).predict(x[ask, None])
+        said = tree.fit(x[learn], y[learn]).predict(x[ask])
         if classes:
             values, count = np.unique(y[learn], return_counts=True)
             missed, blind = missed + (said != y[ask]).sum(), blind + (values[count.argmax()] != y[ask]).sum()

@@ -32,6 +32,7 @@ from .evidence import (
     measured,
     numbered,
     predicted,
+    source,
     step_keys,
     strays,
     table,
@@ -277,8 +278,25 @@ def copied_outcome(log: Episodes) -> Iterator[Seen]:
         )
 
 
+def told_with_action(log: Episodes) -> dict[str, float]:
+    """Of decisions that stand by themselves, in whose row may stand what came of them: column of the table -> how much of the reward all its
+    dimensions tell together with what was done, where that alone does not."""
+    if len(log) < 2 * FEW or np.ptp(log.reward) == 0:
+        return {}
+    (rows, half), dimensions = halves(log), {}
+    for j in varied(log):
+        dimensions.setdefault(source(log.obs_names[j]), []).append(j)
+    action, reward, two = flat(log.action[rows]), log.reward[rows], len(np.unique(log.reward)) == 2
+    score = lambda columns: predicted(np.column_stack([log.obs[rows][:, columns], action]), reward, half, classes=two)
+    return {name: told for name, columns in dimensions.items() if (told := score(columns)) > FOREKNOWN} if score([]) <= FOREKNOWN else {}
+
+
 def predicted_outcome(log: Episodes) -> Iterator[Seen]:
-    if found := {log.obs_names[j]: (name, told) for j, (name, told) in outcome_told(log).items() if told < 1}:
+    if log.lengths.max() == 1:
+        if alone := told_with_action(log):
+            yield Seen(f"{listed(f'{name} ({told:.1%} of the reward, together with what was done)' for name, told in alone.items())}, in held-out episodes.",
+                       everywhere(log), tuple(alone), {"told": alone})  # fmt: skip
+    elif found := {log.obs_names[j]: (name, told) for j, (name, told) in outcome_told(log).items() if told < 1}:
         yield Seen(f"{listed(f'{column} ({told:.1%} of {name})' for column, (name, told) in found.items())}, in held-out episodes.", log.starts,
                    tuple(found), {"told": {column: told for column, (_, told) in found.items()}})  # fmt: skip
 
@@ -290,12 +308,11 @@ def future_columns(log: Episodes) -> Iterator[Seen]:
     rows, columns, first = followed(log), varied(log), log.obs[log.starts]
     if len(rows) < FEW:
         return
-    source = [name.partition("=")[0] for name in log.obs_names]
     ahead, found = {log.obs[rows, j].tobytes(): j for j in columns if np.ptp(log.obs[rows, j]) > 0}, {}
     for k in columns:
         j = ahead.get(log.obs[rows + 1, k].tobytes(), k)
         alike = max(counts(first[:, k]).max() / len(log), (first[:, k] == first[:, j]).mean())
-        if source[j] != source[k] and alike < 0.99:
+        if source(log.obs_names[j]) != source(log.obs_names[k]) and alike < 0.99:
             found[log.obs_names[j]] = log.obs_names[k]
     if found:
         yield Seen(f"{listed(f'{a} is {b} of the next row' for a, b in found.items())}.", rows, tuple(found), {"ahead of": found})
