@@ -209,7 +209,7 @@ fits a core for some minutes. α and the goals of the actor are those of its aut
 
 As there, cloning is last by the navigating walks, and `hiql`, `qrl` and `gcivl` are ahead. `crl`, which bootstraps nothing, is better here after so few
 updates, and `gciql` worse; why was not looked into (on a line, the slope of its values points away from goals after 600 updates, and towards them after
-2,000). Two seeds decide nothing between neighbours. What is missing has not been measured: `python benchmarks/goals.py --ogbench DATA`, for these walks,
+2,000). `actionable_models`, with its α of 1 and 8 draws an action, arrives nowhere. Two seeds decide nothing between neighbours. What is missing has not been measured: `python benchmarks/goals.py --ogbench DATA`, for these walks,
 `pointmaze-medium-stitch` or `cube-single-play`.
 
 Not done: pictures as goals, and goals that are parts of observations.
