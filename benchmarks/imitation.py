@@ -185,7 +185,7 @@ several modes need not choose.
 {nl.join(rows)}
 
 The mixture (`--head mixture`) and bins one after another (`--head autoregressive`) have a density, and can be judged by estimators that need one. What
-draws (`vae_bc`, `flow_bc`, `diffusion_bc`) has none; asked for one action it draws with a fixed noise. All of these are models of practice: what
+draws (`vae_bc`, `flow_bc`, `diffusion_bc`) has none; asked for one action it answers with the middle of its draws. All of these are models of practice: what
 to do of what was done is for rewards to say.
 
 ## Where errors add up

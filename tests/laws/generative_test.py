@@ -170,9 +170,11 @@ def learned(algorithm, log: Episodes):
     "algorithm", [DiffusionBC(average_rate=0.02, sampling_steps=20, **TINY), FlowBC(**TINY)], ids=["diffusion", "flow"]
 )
 def test_samplers_keep_both_ways_of_a_divided_practice(algorithm):
-    said = shares(algorithm.policy(learned(algorithm, divided())))
+    policy = algorithm.policy(learned(algorithm, divided()))
+    said = shares(policy)
     assert abs(said["common"] - 0.7) < 0.12 and abs(said["rare"] - 0.3) < 0.12 and said["between"] < 0.12, said
     assert said["second"] > 0.85, said
+    np.testing.assert_allclose(policy(jnp.eye(2)).mode(), [[-0.6, 0.6], [0.6, 0.6]], atol=0.2)  # one action: the common way
 
 
 def test_a_gaussian_goes_between_them():
@@ -207,6 +209,8 @@ def test_the_best_of_many_is_one_of_them_and_of_one_is_it():
     np.testing.assert_allclose(best.decode(obs, noise), many.max(axis=0), atol=1e-6)
     one = nets.BestOf(flow, q_is_the_action(), 1)
     np.testing.assert_array_equal(one(obs).sample(key), flow(obs).sample(key))
+    np.testing.assert_array_equal(one(obs).mode(), flow(obs).mode())
+    np.testing.assert_array_equal(flow(obs).mode(), flow.decode(obs, jnp.zeros_like(obs)))  # leans to no side
     alone = jnp.stack([best(o).mode() for o in obs])
     np.testing.assert_allclose(best(obs).mode(), alone, atol=1e-6)  # the fixed noise does not depend on the batch
 

@@ -48,7 +48,9 @@ FQL_TABLE = (
 D3RLPY = "takuseno/d3rlpy @38c34b6f9, reproductions/offline/{}.py, for data of version 0"
 OFFLINE_KIT = "yihaosun1124/OfflineRL-Kit @e3ce69793, run_example/run_mopo.py; its actor_lr is 1e-4; 3M steps"
 RULE = "the rule by which episodes of this body end"
-FITTED = "ours: the defaults of its class and the discount of the others; a step is an iteration over the whole log, of which some have fewer"
+FITTED = (
+    "ours: the defaults of its class and the discount of the others; a step is an iteration over the whole log, of which some have fewer"
+)
 BEHAVED = icu_sepsis.COMMON | dict(discount=1.0, behaviour_steps=8000)
 WORLD = dict(model_hidden=(128, 128), model_steps=20_000, rollouts=1000, every=250)
 

@@ -30,8 +30,7 @@ class Drawn(eqx.Module):
         return self.generator.sample(self.obs, key=key)
 
     def mode(self):
-        """What one fixed noise becomes, the same noise at every observation: deterministic, and one draw as good as another.
-        Not the likeliest action, which a sampler cannot name."""
+        """What no noise becomes, the middle of what it draws: the median of one number. Not the likeliest action, which a sampler cannot name."""
         return self.generator.fixed(self.obs)
 
 
@@ -53,9 +52,12 @@ class Generator(Markov):
     def sample(self, obs, *, key):
         return self.decode(obs, jax.random.normal(key, (*lead(obs), *self.noise)))
 
+    def still(self) -> Float[Array, "*noise"]:
+        """The noise of the one action that is asked for: none. Any other, kept at all observations, would lean to the same side at every step."""
+        return jnp.zeros(self.noise)
+
     def fixed(self, obs):
-        noise = jax.random.normal(jax.random.key(0), self.noise)
-        return self.decode(obs, jnp.broadcast_to(noise, (*lead(obs), *self.noise)))
+        return self.decode(obs, jnp.broadcast_to(self.still(), (*lead(obs), *self.noise)))
 
 
 def lead(obs) -> tuple[int, ...]:
@@ -96,6 +98,10 @@ class BestOf(Generator):
     @property
     def noise(self):
         return (self.n, *self.behaviour.noise)
+
+    def still(self):
+        """The middle, and n - 1 draws that are the same at every observation, to choose among."""
+        return jax.random.normal(jax.random.key(0), self.noise).at[0].set(0)
 
     def decode(self, obs, noise):
         many = repeated(obs, self.n)

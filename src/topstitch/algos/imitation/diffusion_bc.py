@@ -2,7 +2,7 @@ r"""Diffusion behaviour cloning: imitate with a diffusion model, which has no si
 
 $$ L = E_{t, \epsilon}\,\lVert \epsilon - \epsilon_\theta(s, \sqrt{\bar\alpha_t}\, a + \sqrt{1 - \bar\alpha_t}\, \epsilon,\, t) \rVert^2 . $$
 
-It acts by drawing: where practice was divided, so is it. Asked for one action it draws with a fixed noise.
+It acts by drawing: where practice was divided, so is it. Asked for one action it answers with what no noise becomes.
 
 Wang, Hunt and Zhou, *Diffusion policies as an expressive policy class for offline reinforcement learning*, ICLR 2023,
 https://arxiv.org/abs/2208.06193, whose behaviour model is this; net, optimiser and average of weights as in IDQL
