@@ -39,6 +39,9 @@ class Weighted(nets.Generator):
     def noise(self):
         return self.best.noise
 
+    def still(self):
+        return self.best.still()
+
     def decode(self, obs, noise):
         return self.best.decode(obs, noise)
 
