@@ -59,8 +59,8 @@ class Options(Judging):
     "Folds of episodes in which values are learned."
     steps: Annotated[int, tyro.conf.arg(metavar="N")] = 5000
     "Updates of fitted Q evaluation, for each fold and policy."
-    control: bool = False
-    "Judge a copy of practice too, fitted to the log: by estimators that are right here it gains nothing over what was logged."
+    control: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    "Another log of the same logger, such as the one learned from: a copy of practice, fitted to it, is judged too. It should gain nothing over what was logged."
     stream: bool = False
     "Read a Parquet table in parts, for logs larger than memory: importance sampling, and decisions of one step."
     out: Annotated[
@@ -84,12 +84,10 @@ def main(argv: list[str]) -> int:
     policies, discount = read_policies(options.runs, options.discount)
     if options.stream and options.behaviour == "fit":
         raise Wrong("A log that is read in parts must hold the logger's probabilities (--probability): they are fitted to whole logs.")
-    if options.stream and options.control:
-        raise Wrong("A copy of practice is fitted to whole logs. Leave out --stream or --control.")
     names = asked_for(options.estimators if options.estimators == "all" else [name.strip() for name in options.estimators.split(",")])
     log = read_log(options.data, options.roles, parts=options.stream)
     if options.control:
-        policies |= copied(log, options.seed, say)
+        policies |= copied(read_log(options.control, options.roles), options.seed, say)
     behaviour, long = "column", not options.stream and log.lengths.max() > 1
     weighing = not names or "state" in names or {*names} - {*UNWEIGHTED, *MARGINAL}
     if weighing and not options.stream and (options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None)):
@@ -131,7 +129,7 @@ def read_policies(places: tuple[str, ...], discount: float | None) -> tuple[dict
 
 
 def copied(log, seed: int, say) -> dict:
-    """The negative control: a policy that does what was done, or a word on why there is none."""
+    """The negative control: a policy that does what was done, or a word on why there is none. `log`: not the one that it is judged by."""
     from .. import ope
     from ..core import Box, Discrete
 
