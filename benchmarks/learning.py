@@ -27,6 +27,8 @@ UPDATES = {
     "minatar-breakout-random": 6_000, "minatar-breakout-mixture": 6_000,
 }  # fmt: skip
 "By task, the updates that every algorithm would have if it were fast enough; None: those of its settings. What iterates over the whole log has its own."
+MOST = 12
+"Curves in a picture; where there are more, those of the first algorithms, which have colours of their own."
 ONLY = {"hopper-medium": ("bc", "td3", "sac", "td3bc")}
 "Where not all that fit are run."
 RATES = {
@@ -78,7 +80,7 @@ the log was made by far better policies than what 7,000 updates gave (hopper-rep
 two statements that go against expectation compare values of good places with what a policy earns that falls or stands still at once. In the point maze
 its values, 0 at first, had not come down yet to the some -76 that the log earned.
 
-Methods beyond the first twelve have been given the small tasks alone, with 2,500 to 10,000 updates on CartPole and Pendulum (cloning has 20,000):
+Methods beyond the first twelve have been given the small tasks alone, with 2,000 to 10,000 updates on CartPole and Pendulum (cloning has 20,000):
 enough to see that they learn, not to rank them; `spot` on pendulum-replay had too few. What iterates over the whole log (`fqi`, `nfq`, `lspi`) is judged by the laws of its tests. `percentile_bc` on pendulum-replay fails for a reason: the best
 tenth of the episodes are those that began upright (the cosine of the first angle is 0.97 in the mean, and in none of their steps the pendulum hangs), so it has never
 seen how to swing up. Where episodes begin differently, a return measures luck before skill. On CartPole, where all begin alike, it is far above plain cloning."""
@@ -379,7 +381,9 @@ def write_page(folder: Path, target: Path) -> None:
     if not results:
         sys.exit(f"There are no results in {folder}.")
     for task in dict.fromkeys(result["task"] for result in results):
-        pictures.curves(target.parent / "pictures" / f"results-{slug(task)}.png", [result for result in results if result["task"] == task])
+        mine = [result for result in results if result["task"] == task]
+        shown = [result for result in mine if len(mine) <= MOST or result["algorithm"] in pictures.COLOURS]
+        pictures.curves(target.parent / "pictures" / f"results-{slug(task)}.png", shown)
     write_bytes(target, page(results).encode())
 
 
