@@ -131,11 +131,10 @@ def read_policies(places: tuple[str, ...], discount: float | None) -> tuple[dict
 def copied(log, seed: int, say) -> dict:
     """The negative control: a policy that does what was done, or a word on why there is none. `log`: not the one that it is judged by."""
     from .. import ope
-    from ..core import Box, Discrete
+    from ..ope.behaviour import candidates
 
-    kind = "gaussian" if isinstance(log.spec.action, Box) else "counts" if isinstance(log.spec.obs, Discrete) else "categorical"
     try:
-        return {"copy of practice": ope.fit_behaviour(log, kind, seed=seed).policy()}
+        return {"copy of practice": ope.fit_behaviour(log, candidates(log)[0], seed=seed).policy()}
     except ope.Refused as reason:
         say(f"There is no copy of practice: {reason}", soft_wrap=True)
         return {}

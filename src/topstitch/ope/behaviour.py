@@ -135,7 +135,7 @@ def fit_behaviour(log: Episodes, kind: Kind = "auto", folds: int = 5, seed: int 
     if len(log) < 2:
         raise Refused(f"{log.source}: a behaviour is estimated for each episode from the others, but there is only {len(log)} episode.")
     if kind == "auto":
-        tries = [fit_behaviour(log, k, folds, seed, calibrate) for k in _candidates(log)]
+        tries = [fit_behaviour(log, k, folds, seed, calibrate) for k in candidates(log)]
         return max(tries, key=lambda found: found.score)
     make = _kind(kind, log)
     if calibrate == "isotonic" and isinstance(log.spec.action, Box):
@@ -310,7 +310,8 @@ class Corrected(Markov):
 # models ------------------------------------------------------------------------------------------------------------------------
 
 
-def _candidates(log: Episodes) -> tuple[Kind, ...]:
+def candidates(log: Episodes) -> tuple[Kind, ...]:
+    """The kinds that "auto" tries. The first is one whose `policy` can be had."""
     if isinstance(log.spec.action, Box):
         return ("gaussian",) if isinstance(log.spec.obs, Discrete) else ("gaussian", "trees")
     return ("counts",) if isinstance(log.spec.obs, Discrete) else ("categorical", "trees")
