@@ -207,7 +207,9 @@ def pair_flow(policy: Markov, log: Episodes, discount: float, features: Kind, de
 
 def state_flow(log: Episodes, ratio: np.ndarray, discount: float, features: Kind, degree: int, centres: int, seed: int) -> Flow:
     """Of states, from a log: w(s) with E_D[w(s) (f(s) - γ (1 - terminal) π / μ f(s'))] = (1 - γ) E f(s_0)."""
-    idle = dataclasses.replace(log, spec=Spec(log.spec.obs, Discrete(1)), action=np.zeros(log.steps, np.int32), mask=None, next_mask=None)
+    idle = dataclasses.replace(
+        log, spec=Spec(log.spec.obs, Discrete(1)), action=np.zeros(log.steps, np.int32), mask=None, next_mask=None, codec=None
+    )
     rows, phi = idle.transitions().rows(), basis(idle, features, degree=degree, centres=centres, seed=seed)
     on = ratio * _ahead(log, discount)
     if isinstance(log.spec.obs, Discrete):
