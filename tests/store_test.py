@@ -20,6 +20,7 @@ from topstitch.algos import ALGORITHMS, find
 from topstitch.core import Box, Discrete, Policy
 from topstitch.disk import BadFile
 from topstitch.loop import Progress, begin, line_up
+from topstitch.runs import algorithm_of, fields_of
 from topstitch.store import load_checkpoint, load_policy, save_checkpoint, save_policy
 
 CASES = [(name, action) for name in ALGORITHMS for action in find(name).actions]
@@ -47,6 +48,13 @@ def of_each_structure() -> list[tuple]:
         shapes = tuple((x.shape, x.dtype) for x in jax.tree.leaves(policy))
         found.setdefault((jax.tree.structure(policy), shapes), (f"{name}-{action.__name__}", log, make))
     return list(found.values())
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_hyperparameters_come_back_from_a_configuration(name):
+    algorithm = find(name)()
+    line = json.dumps({"algorithm": name, "fields": fields_of(algorithm), "seed": 0}, allow_nan=False)
+    assert algorithm_of(json.loads(line)) == algorithm
 
 
 @jax.jit

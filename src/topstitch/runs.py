@@ -20,6 +20,8 @@ from .loop import CEILING, Fault, Listener, Progress, common, unstack
 from .loop import train as loop
 from .store import load_policy, save_policy
 
+INFINITE = (float("inf"), float("-inf"))
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -193,7 +195,9 @@ def name_of(algorithm: Algorithm) -> str:
 
 
 def fields_of(algorithm: Algorithm) -> dict[str, Any]:
-    return {f.name: getattr(algorithm, f.name) for f in dataclasses.fields(algorithm)}
+    """Its hyperparameters for JSON, which has no infinity: that is written as a word."""
+    fields = {f.name: getattr(algorithm, f.name) for f in dataclasses.fields(algorithm)}
+    return {name: str(value) if value in INFINITE else value for name, value in fields.items()}
 
 
 def algorithm_of(run: dict) -> Algorithm:
@@ -202,7 +206,8 @@ def algorithm_of(run: dict) -> Algorithm:
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := set(run["fields"]) - known:
         raise BadFile(f"{run['algorithm']} has no hyperparameter {sorted(unknown)}: the configuration is from another version.")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in run["fields"].items()})
+    read = lambda value: tuple(value) if isinstance(value, list) else float(value) if value in map(str, INFINITE) else value
+    return kind(**{name: read(value) for name, value in run["fields"].items()})
 
 
 def described(runs, data: dict) -> dict:
