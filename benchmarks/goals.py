@@ -149,7 +149,7 @@ import topstitch as ts
 
 log = ts.read("walks.npz")                                  # rewards are not looked at
 runs = ts.train(ts.GCIVL(actor_goals=ts.Goals(uniform=0.5, random=0.5)), log.normalised(), seeds=4)
-policy = runs.best.policy.towards(goal)                     # a raw observation; a policy like any other from here on
+policy = runs[0].policy.towards(goal)                       # a raw observation; a policy like any other from here on
 ```
 
 A policy has one goal at a time. `towards` answers with the same policy for another one, without compiling again; one that was told none has the last
