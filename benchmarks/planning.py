@@ -69,7 +69,7 @@ def page(results: dict) -> str:
         "",
         "The paper's default for hopper is the first row, for halfcheetah-medium the second. Every token of a plan needs the whole net, one "
         "after another. What is known is not read again, but for the last steps once the window is full; the rest of the time goes into "
-        "reading keys and values, and choosing among plans. Twenty actions a second with the default beam would need "
+        "reading keys and values, and choosing among plans. To act twenty times a second with the default beam would take "
         f"{20 * results['plans'][0]['gflop']:,.0f} GFLOP of products a second alone: that is for an accelerator.",
         "",
     ])  # fmt: skip
