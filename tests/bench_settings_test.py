@@ -50,7 +50,7 @@ def test_a_task_goes_over_its_family_and_wider_patterns():
 
 
 def test_no_entry_means_the_defaults_and_unknown_names_are_errors():
-    assert setting("locomotion", "hopper-medium", "sac") == ({}, "the class's defaults", "standard", "none")
+    assert setting("locomotion", "hopper-medium", "sac") == ({}, "the class's defaults", "standard", "none", "column")
     with pytest.raises(ValueError, match=r"no family of tasks 'atari'.*cartpole"):
         setting("atari", "pong", "dqn")
     with pytest.raises(ValueError, match=r"no algorithm 'sacn'.*sac_n"):

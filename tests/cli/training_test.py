@@ -67,6 +67,15 @@ def test_the_wrong_kind_of_action_names_what_fits(train, here):
     assert not (here / "runs").exists()
 
 
+def test_who_made_the_log_can_be_estimated(train):
+    weighing = ("is_policy_gradient", "choices.csv", "-o", "runs", "--steps", "4")
+    code, _, err = train(*weighing)
+    assert code == 1 and "--behaviour fit" in err
+    code, _, err = train(*weighing, "--behaviour", "fit")
+    assert code == 0 and "estimating who made the log, from 55 steps" in err
+    assert train(*weighing, "--behaviour", "fit", "--resume")[0] == 0  # the same estimate: the same log
+
+
 def test_a_folder_in_use(train):
     assert train("bc", "doses.csv", "-o", "runs")[0] == 0
     code, _, err = train("bc", "doses.csv", "-o", "runs")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from topstitch import nets, ops
+from topstitch import nets, ope, ops
 from topstitch.algos.classic.dr_policy_gradient import DRPolicyGradient
 from topstitch.algos.classic.is_policy_gradient import ISPolicyGradient
 from topstitch.core import Box, Discrete, Markov, Policy, Spec
@@ -19,7 +19,7 @@ from topstitch.data.trajectories import trajectories
 from topstitch.ope.behaviour import fit_behaviour
 from topstitch.ope.crossfit import Crossfitted
 from topstitch.ope.fqe import FQE, fqe, lstdq, tree_fqe
-from topstitch.ope.model import World, rolled_out, tabular
+from topstitch.ope.model import World, learned_worlds, rolled_out, tabular
 from topstitch.ope.table import Refused, log_probs
 from topstitch.testing import tiny
 from topstitch.worlds import MDP, empirical, random_mdp, sample
@@ -182,11 +182,17 @@ def test_a_learned_world_is_worth_what_the_true_one_is():
         want, s = want + 0.9**t * s, 0.5 * s + 0.1
     small = World(hidden=(16,), models=2, elites=2, steps=700, lr=1e-2, batch_size=64, held_out=60, patience=50)
     policy = Fixed(jnp.float32(0.1))
-    out = rolled_out(policy, log, discount=0.9, algorithm=small, rollouts=150)
+    worlds = learned_worlds(log, small)
+    out = rolled_out(policy, worlds, discount=0.9, rollouts=150)
     assert out.horizon == horizon and out.returns.shape == (2, 150)
     np.testing.assert_allclose(out.estimates, want, atol=0.08)
-    first = rolled_out(policy, log, discount=0.9, algorithm=small, horizon=1, rollouts=150)
+    first = rolled_out(policy, worlds, discount=0.9, horizon=1, rollouts=150)
     np.testing.assert_allclose(first.estimates, obs[:, 0, 0].mean(), atol=0.05)
+    (said,) = ope.estimate(policy, log, "rollouts", discount=0.9, values={"rollouts": lambda: worlds})
+    assert said.value == pytest.approx(out.estimates.mean()) and said.low < said.value < said.high
+    assert said.diagnostics["worlds"] == pytest.approx(out.estimates.tolist())
+    (said,) = ope.estimate(Remembers(), log, "rollouts", discount=0.9, values={"rollouts": lambda: worlds})
+    assert "remembers" in said.refused and np.isnan(said.value)
 
 
 # behaviours --------------------------------------------------------------------------------------------------------------------

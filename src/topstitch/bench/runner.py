@@ -22,6 +22,7 @@ from ..data import Episodes
 from ..disk import plain, write_json
 from ..evaluation import Evaluations, gym_maker, play
 from ..listeners import checkpoints
+from ..ope.behaviour import fit_behaviour
 from ..runs import fields_of, train
 from ..stats import mean_interval, stratified_interval
 from .settings import setting
@@ -104,7 +105,8 @@ def run_cell(task: Task, algorithm: str, asked: Asked = Asked(), *, place: Place
                 raise ValueError(f"{folder} holds a result for {name} = {result[name]}; now it is {value}. Choose another folder.")
         return result
     log = task.read(place)
-    seen = log.normalised(obs=found.normalise, reward=found.reward)
+    known = fit_behaviour(log).attached() if found.behaviour == "fit" else log
+    seen = known.normalised(obs=found.normalise, reward=found.reward)
     runs, discount = [(rule, seed) for seed in range(asked.seeds)], getattr(rule, "discount", None)
     if task.value is not None:
         watch = Exact(runs, seen, task.value, every=every, path=folder / "points.jsonl")

@@ -18,6 +18,8 @@ class Setting(NamedTuple):
     source: str
     normalise: Literal["standard", "none"] | None = None
     reward: Literal["standard", "range", "none"] | None = None
+    behaviour: Literal["column", "fit"] = "column"
+    "Where the probabilities of logged actions come from; \"fit\": they are estimated."
 
 
 SMALL = dict(hidden=(64, 64), lr=1e-3)
@@ -86,7 +88,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "one_step": Setting(SMALL | dict(behaviour_steps=5000, value_steps=20_000), OURS, "standard"),
         "emaq": Setting(SMALL | dict(behaviour_hidden=(64, 64), behaviour_steps=5000), OURS, "standard"),
         "algae_dice": Setting(dict(hidden=(64, 64)), OURS, "standard"),
-        **{name: Setting(SMALL, OURS, "standard") for name in ("is_policy_gradient", "dr_policy_gradient")},
+        **{name: Setting(SMALL, OURS, "standard", behaviour="fit") for name in ("is_policy_gradient", "dr_policy_gradient")},
         "lspi": Setting(dict(discount=0.99), FITTED, "standard"),
         "fqi": Setting(dict(discount=0.99, steps=20), FITTED, "standard"),
         "nfq": Setting(dict(discount=0.99, steps=50, epochs=100), FITTED, "standard"),
@@ -128,7 +130,7 @@ SETTINGS: dict[str, dict[str, Setting]] = {
         "algae_dice": Setting(dict(hidden=(128, 128)), OURS, "standard", "standard"),
         "plas": Setting(CODED | dict(behaviour_lr=1e-3, actor_lr=3e-4, batch_size=256), OURS, "standard", "standard"),
         "spot": Setting(CODED, OURS, "standard", "standard"),
-        **{name: Setting(MIDDLE, OURS, "standard", "standard") for name in ("is_policy_gradient", "dr_policy_gradient")},
+        **{name: Setting(MIDDLE, OURS, "standard", "standard", "fit") for name in ("is_policy_gradient", "dr_policy_gradient")},
         "decision_transformer": Setting(SMALL | dict(warmup=1000), OURS, "standard"),
         "trajectory_transformer": Setting(PLANS, OURS, "none"),
     },
@@ -362,7 +364,9 @@ def setting(task_family: str, task: str, algorithm: str) -> Setting:
         raise ValueError(f"There is no algorithm {algorithm!r}. There are: {', '.join(ALGORITHMS)}.")
     path = f"{task_family}/{re.sub(r'-v[0-9]+$', '', task)}"
     entries = [entry[algorithm] for key, entry in SETTINGS.items() if algorithm in entry and (key == task_family or fnmatchcase(path, key))]
-    fields, normalise, reward = {}, "standard", "none"
+    fields, normalise, reward, behaviour = {}, "standard", "none", "column"
     for entry in entries:
         fields, normalise, reward = fields | entry.fields, entry.normalise or normalise, entry.reward or reward
-    return Setting(fields, "; ".join(entry.source for entry in reversed(entries)) or "the class's defaults", normalise, reward)
+        behaviour = entry.behaviour
+    source = "; ".join(entry.source for entry in reversed(entries)) or "the class's defaults"
+    return Setting(fields, source, normalise, reward, behaviour)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> int:
 
     from .. import ope
     from ..bench.pictures import forest
-    from ..ope.estimate import MARGINAL, UNWEIGHTED, asked_for
+    from ..ope.estimate import MARGINAL, ROLLED, UNWEIGHTED, asked_for
 
     say = Console(file=sys.stderr, highlight=False).print
     policies, discount = read_policies(options.runs, options.discount)
@@ -94,9 +95,11 @@ def main(argv: list[str]) -> int:
         behaviour = fitted_logger(policies, log, options.seed, say)
     learned = fitted_by_folds(policies, discount, options.steps, options.folds, options.seed)
     with learned if long and (not names or {*names} & {*FITTED}) else contextlib.nullcontext() as by_folds:
+        values = {ROLLED: functools.cache(lambda: worlds_of(log, options.seed))}
+        values |= dict.fromkeys(FITTED, by_folds) if by_folds else {}
         found = ope.estimate(
             policies, log, names or "all", discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
-            reward_range=options.reward_range, seed=options.seed, values=by_folds and dict.fromkeys(FITTED, by_folds),
+            reward_range=options.reward_range, seed=options.seed, values=values,
         )  # fmt: skip
     out = Path(options.out or (options.runs[0] if len(options.runs) == 1 and Path(options.runs[0]).is_dir() else "ope"))
     text = found.to_json(out / "estimates.json")
@@ -178,3 +181,12 @@ def fitted_by_folds(policies: dict, discount: float, steps: int, folds: int, see
             return ope.fqe(policy, part, algorithm=ope.FQE.settled(part, discount, steps=steps), seed=seed, listeners=[tell])
 
         yield ope.Crossfitted(fit, folds, seed)
+
+
+def worlds_of(log, seed: int):
+    """Worlds that nets learn from the log, and how far they are."""
+    from ..listeners import Bar
+    from ..ope.model import World, learned_worlds
+
+    with Bar(World().stages(), 1, "learning worlds") as bar:
+        return learned_worlds(log, seed=seed, listeners=[bar])

@@ -58,6 +58,8 @@ class Options:
     "How observations are brought to one scale. The saved policy takes raw ones either way."
     normalise_reward: Literal["none", "standard", "range"] = "none"
     "'range' divides by (best - worst return) / 1000, as IQL does on locomotion."
+    behaviour: Annotated[Literal["column", "fit"], role("column|fit")] = "column"
+    "Probabilities of the logged actions, for what weighs by them: a column of the log, or estimated from it."
     every: Annotated[int, tyro.conf.arg(metavar="STEPS")] = 1000
     "Steps over which metrics are averaged."
     checkpoint_seconds: Annotated[float, tyro.conf.arg(metavar="SECONDS")] = 30.0
@@ -97,6 +99,11 @@ def main(argv: list[str]) -> int:
     data = read_log(options.data, options.roles)
     for note in data.notes:
         print(f"note: {note}", file=sys.stderr)
+    if options.behaviour == "fit":
+        from ..ope.behaviour import fit_behaviour
+
+        print(f"estimating who made the log, from {data.steps:,} steps …", file=sys.stderr)
+        data = fit_behaviour(data).attached()
     out = options.out or f"runs/{name}"
     seen = data.normalised(obs=options.normalise, reward=options.normalise_reward)
     watch = []

@@ -74,7 +74,8 @@ def trajectories(log: Episodes) -> Trajectories:
     """The episodes of a log, in unit scale. Raises BadData where it does not say how likely the logged actions were."""
     if log.log_prob is None:
         raise BadData(f"{log.source}: importance weights need the probabilities with which the logged actions were taken, and the log has "
-                      "none. Name their column, or estimate them: topstitch.ope.behaviour.fit_behaviour(log).attached().")  # fmt: skip
+                      "none. Name their column, or have them estimated: `topstitch train … --behaviour fit`, or in Python "
+                      "topstitch.ope.fit_behaviour(log).attached().")  # fmt: skip
     log_prob = log.log_prob.astype(np.float64)
     if log.view.action is not None:
         inner = np.abs(log.view.action.host(log.action)) < 1 - EDGE

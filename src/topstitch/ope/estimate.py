@@ -21,7 +21,7 @@ from .diagnostics import SURE, Diagnostics, diagnostics, few, marginal_refusals,
 from .doubly_robust import corrections, direct, doubly_robust, features, magic, variance_minimising, weighted_doubly_robust
 from .fqe import FQE, fqe, lstdq, tree_fqe
 from .importance import clipped, clipped_away, ordinary, per_decision, returns, weighted, weighted_per_decision
-from .model import tabular
+from .model import learned_worlds, rolled_out, tabular
 from .sums import Sums, mean_of
 from .table import Refused, Table, Values, probabilities, table
 
@@ -63,14 +63,18 @@ LEARNED: dict[str, Callable[..., Any]] = {
     "model": lambda policy, log, discount, seed: tabular(policy, log, discount=discount).belief,
 }
 "Name -> (policy, log, discount, seed) -> what is learned of the policy's values, by folds of episodes."
+ROLLED = "rollouts"
+"The name of acting in worlds that nets learned: `model.rolled_out`."
 VALUED = {"dm", "dr", "wdr", "magic", "switch", "shrunk", *LEARNED}
 "Those that need values of the policy. MRDR fits its own."
 PER_DECISION = {"pdis", "wpdis", "dr", "wdr", "magic", "mrdr"}
 "Those that weight each step by what was done up to it."
-UNWEIGHTED = {"dm", *LEARNED}
+UNWEIGHTED = {"dm", ROLLED, *LEARNED}
 "Those that need no probability of the logger."
 SHRINKING = {"clipped", "switch", "shrunk", "subgaussian"}
 "Those that cut weights down."
+ROLLOUTS = 1000
+"Episodes that a policy acts in each learned world, at most."
 UNSETTLED, UNLEARNED = 0.1, 0.25
 "Shares of an estimate that its values may leave unexplained over a logged episode before that is said; before nets are refused for it."
 MISFIT = "What was fitted does not fit. Use fqe, whose values stay within."
@@ -174,12 +178,13 @@ def estimate(
     """How policies would do, by a log that others made: one estimate for each policy and estimator, or why there is none.
 
     `policies`: one, a sequence, a mapping from names, or what `train` returns; for raw observations. `estimators`: names in `ESTIMATORS` or
-    `MARGINAL`, or "all" (`SHORT`, `LONG`). A log larger than memory comes in `Parts`: see `stream`. `discount`: by default that of the runs.
+    `MARGINAL`, "rollouts", or "all" (`SHORT`, `LONG`). A log larger than memory comes in `Parts`: see `stream`. `discount`: by default that of
+    the runs.
     `behaviour`: log-probabilities of the logged actions, by default the log's column; see `table`. `values`: for estimators that need them, by
     default fitted Q evaluation by two folds of episodes (ridge regression where episodes have one step); `Values`, a `Belief` learned elsewhere, or
     anything called with (policy, log) that answers with one of these; "ridge" or "boosting" where episodes have one step; a mapping from the
-    names of policies, or of estimators, where they differ. Values learned from the same episodes make intervals too narrow: learn them from
-    others, or by folds.
+    names of policies, or of estimators, where they differ; for "rollouts", what is called to have the learned worlds. Values learned from
+    the same episodes make intervals too narrow: learn them from others, or by folds.
 
     `interval`: "bootstrap" (percentile, any estimator), "t", "bca", or one that is guaranteed ("anderson", "truncated",
     "betting": for is and ips, from `reward_range`, the least and the most that one step can earn).
@@ -199,12 +204,12 @@ def estimate(
     base = table(None, log, discount=gamma)
     learned = {kind: Crossfitted(ft.partial(fit, discount=base.gamma, seed=seed), seed=seed) for kind, fit in LEARNED.items()}
     usual = "ridge" if log.lengths.max() == 1 and isinstance(log.spec.action, Discrete) else learned["fqe"]
-    rows = []
+    worlds, rows = ft.cache(lambda: learned_worlds(log, seed=seed)), []
     for name, policy in named(policies).items():
         mine = values.get(name, values) if isinstance(values, Mapping) else values
         if not isinstance(mine, Mapping):
             mine = {} if mine is None else dict.fromkeys(VALUED - {*LEARNED}, mine)
-        mine = dict.fromkeys(VALUED, usual) | learned | mine
+        mine = dict.fromkeys(VALUED, usual) | learned | {ROLLED: worlds} | mine
         rows += _of_policy(name, policy, log, estimators, base, behaviour, mine, how)
     return Estimates(rows, how.logged(returns(base)), confidence, log.source, gamma)
 
@@ -212,8 +217,8 @@ def estimate(
 def asked_for(estimators: str | Sequence[str]) -> tuple[str, ...]:
     """Names, checked; none for "all"."""
     names = () if estimators == "all" else (estimators,) if isinstance(estimators, str) else tuple(estimators)
-    if unknown := [name for name in names if name not in (*ESTIMATORS, *MARGINAL)]:
-        raise ValueError(f"There is no estimator {unknown[0]!r}. There are: {', '.join((*ESTIMATORS, *MARGINAL))}.")
+    if unknown := [name for name in names if name not in (*ESTIMATORS, *MARGINAL, ROLLED)]:
+        raise ValueError(f"There is no estimator {unknown[0]!r}. There are: {', '.join((*ESTIMATORS, *MARGINAL, ROLLED))}.")
     return names
 
 
@@ -371,6 +376,14 @@ def _of_policy(name, policy, log, estimators, base, behaviour, values, how: _How
                 notes.append(FEATURES)
             notes += few(found.effective, len(log)) + _cut(kind, float(base.truncated.mean()))
             return Estimate(kind, found.value, low, high, how.method, found.effective, {"mass": found.mass, "notes": notes}, None, name)
+        if kind == ROLLED:
+            out = rolled_out(policy, values[kind](), discount=gamma, rollouts=min(len(log), ROLLOUTS), seed=how.seed)
+            sums, each = mean_of(out.returns.mean(axis=0)), out.estimates.tolist()
+            about = (
+                f"the {len(each)} worlds say from {min(each):.4g} to {max(each):.4g}; what comes after {out.horizon} steps does not count."
+            )
+            said = {"worlds": each, "notes": [VALUES_ALONE, about]}
+            return Estimate(kind, sums.value, *how.interval(kind, sums, base), how.method, float(len(log)), said, None, name)
         if kind not in UNWEIGHTED:
             if blocked is not None or seen is None:
                 raise Refused(blocked or "")

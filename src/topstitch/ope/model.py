@@ -2,7 +2,7 @@ r"""Model-based evaluation: learn the world from the log, and act in what was le
 
 $$ \hat v(\pi) = E_{s_0 \sim \text{log}}\; E_{\hat p, \pi} \textstyle\sum_t \gamma^t r_t. $$
 
-A table of the log is solved exactly (`tabular`); an ensemble of nets is rolled out (`rolled_out`). Errors of a learned world add up along an
+A table of the log is solved exactly (`tabular`); an ensemble of nets (`learned_worlds`) is rolled out (`rolled_out`). Errors of a learned world add up along an
 episode, and no weight says where it is wrong: how far the models scatter is a lower bound of that.
 
 Mannor, Simester, Sun and Tsitsiklis 2007, *Bias and variance approximation in value function estimates*,
@@ -11,6 +11,7 @@ Fu et al. 2021, https://arxiv.org/abs/2103.16596.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -25,7 +26,7 @@ from ..core import Algorithm, Box, Discrete, Markov, Paper, Policy, Spec, Stage,
 from ..data import Episodes
 from ..data.device import Batch, Transitions
 from ..data.view import View
-from ..loop import train
+from ..loop import Listener, train
 from ..worlds import empirical
 from ..worlds.terminations import ends
 from .beliefs import Belief, doing, seen_standardised
@@ -186,35 +187,50 @@ class RolledOut(NamedTuple):
         return self.returns.mean(axis=1)
 
 
+class Worlds(NamedTuple):
+    """What was learned of the world of a log, several times."""
+
+    state: State
+    log: Episodes
+    "As the worlds see it."
+
+
+def learned_worlds(log: Episodes, algorithm: World | None = None, *, seed: int = 0, listeners: Sequence[Listener] = ()) -> Worlds:
+    """`algorithm.models` worlds of vectors, learned from `log`.
+
+    Raises `Refused` for numbered states, masks, durations, and where learning breaks.
+    """
+    _of_unit_steps(log)
+    if not isinstance(log.spec.obs, Box):
+        raise Refused("These worlds are made of vectors, but the log has numbered states. Use `tabular` (the estimator `model`).")
+    if log.mask is not None:
+        raise Refused("The log marks legal actions, and a learned world does not know which are legal. Use fitted Q evaluation.")
+    log, algorithm = seen_standardised(log), algorithm or World()
+    out = train([(algorithm, seed)], log, every=min(1000, algorithm.steps), listeners=listeners)
+    if out.faults[0] is not None:
+        raise Refused(f"The model of the world could not be learned: {out.faults[0]}. Lower its learning rate (lr).")
+    return Worlds(jax.tree.map(lambda x: x[0], out.states), log)
+
+
 def rolled_out(
     policy: Policy,
-    log: Episodes,
+    worlds: Worlds,
     *,
     discount: float,
-    algorithm: World | None = None,
     termination: str = "learned",
     horizon: int | None = None,
     rollouts: int = 1000,
     seed: int = 0,
 ) -> RolledOut:
-    """Learn `algorithm.models` worlds of vectors from `log`, and act by `policy` in each of the best of them.
+    """Act by `policy` in each of the best worlds, from first observations of their log.
 
     Episodes end as in the log ("learned": by a probability, and never if none did there), or by a rule of `worlds.terminations`; what goes on
     after `horizon` steps (default: the longest logged episode) does not count. States stay within the range of the log widened by its own
-    width, rewards within that of the log. Raises `Refused` for numbered states, masks, and policies with a memory.
+    width, rewards within that of the log. Raises `Refused` for policies with a memory.
     """
-    _of_unit_steps(log)
-    if not isinstance(log.spec.obs, Box):
-        raise Refused("These worlds are made of vectors, but the log has numbered states. Use `tabular`.")
-    if log.mask is not None:
-        raise Refused("The log marks legal actions, and a learned world does not know which are legal. Use fitted Q evaluation.")
     if not isinstance(policy, Markov):
         raise Refused(f"{type(policy).__name__} remembers what it has seen; rollouts here are for policies that look at one observation.")
-    log, algorithm = seen_standardised(log), algorithm or World()
-    out = train([(algorithm, seed)], log, every=algorithm.steps)
-    if out.faults[0] is not None:
-        raise Refused(f"The model of the world could not be learned: {out.faults[0]}. Lower its learning rate (lr).")
-    state = jax.tree.map(lambda x: x[0], out.states)
+    state, log = worlds
     if termination == "learned" and not log.terminal.any():
         termination = "none"
     horizon = horizon or int(log.lengths.max())
