@@ -42,7 +42,7 @@ def test_estimates_are_printed_drawn_and_kept(topstitch, judged, here):
     code, out, err = topstitch("ope", *judged[:-1], "3", "--estimators", "is,wis,wdr,fqe", "--json")
     found = json.loads(out)
     assert code == 0 and "estimates.png" in err
-    assert "fitted Q evaluation: bc seed 1 12/12" in err  # two policies, two folds, three updates
+    assert "fitted Q evaluation, fold 2 of 2: bc seed 1 3/3" in err
     assert json.loads((here / "runs/estimates.json").read_text()) == found
     assert (here / "runs/estimates.png").read_bytes()[:4] == b"\x89PNG"
     rows = {(row["policy"], row["name"]): row for row in found["estimates"]}
@@ -128,7 +128,7 @@ def test_what_cannot_be_meant(topstitch, judged):
 def test_selection_ranks(topstitch, judged, here, capsys):
     code, out, err = topstitch("select", *judged[:-1], "200", "--json", "-o", "ranks.json")
     found = json.loads(out)
-    assert "fitted Q evaluation: bc seed 1 800/800" in err
+    assert "fitted Q evaluation, fold 2 of 2: bc seed 1 200/200" in err
     assert code == 0 and json.loads((here / "ranks.json").read_text()) == found
     scores = [row["wdr"] for row in found["policies"]]
     assert scores == sorted(scores, reverse=True) and all(row["lower"] < row["wdr"] for row in found["policies"])

@@ -1,10 +1,10 @@
 """`topstitch ope`."""
 
-import contextlib
 import dataclasses
 import functools
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Literal
@@ -93,14 +93,16 @@ def main(argv: list[str]) -> int:
     weighing = not names or "state" in names or {*names} - {*UNWEIGHTED, *MARGINAL}
     if weighing and not options.stream and (options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None)):
         behaviour = fitted_logger(policies, log, options.seed, say)
-    learned = fitted_by_folds(policies, discount, options.steps, options.folds, options.seed)
-    with learned if long and (not names or {*names} & {*FITTED}) else contextlib.nullcontext() as by_folds:
-        values = {ROLLED: functools.cache(lambda: worlds_of(log, options.seed))}
-        values |= dict.fromkeys(FITTED, by_folds) if by_folds else {}
-        found = ope.estimate(
-            policies, log, names or "all", discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
-            reward_range=options.reward_range, seed=options.seed, values=values,
-        )  # fmt: skip
+    values = {
+        "forest": forest_by_folds(policies, discount, options.folds, options.seed),
+        ROLLED: functools.cache(lambda: worlds_of(log, options.seed)),
+    }
+    if long:
+        values |= dict.fromkeys(FITTED, fitted_by_folds(policies, discount, options.steps, options.folds, options.seed))
+    found = ope.estimate(
+        policies, log, names or "all", discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
+        reward_range=options.reward_range, seed=options.seed, values=values,
+    )  # fmt: skip
     out = Path(options.out or (options.runs[0] if len(options.runs) == 1 and Path(options.runs[0]).is_dir() else "ope"))
     text = found.to_json(out / "estimates.json")
     forest(out / "estimates.png", json.loads(text))
@@ -153,6 +155,8 @@ def fitted_logger(policies: dict, log, seed: int, say):
     fitted = ope.fit_behaviour(log, seed=seed)
     say(f"The logger, estimated by {fitted.kind}: a held-out action has log-likelihood {fitted.score:.3f}; probabilities are off by "
         f"{fitted.calibration().error:.3f} on average. Intervals leave the error of this fit out.", soft_wrap=True)  # fmt: skip
+    for note in fitted.notes:
+        say(f"note: {note}", soft_wrap=True)
     return fitted.log_prob
 
 
@@ -166,21 +170,40 @@ def weighable(policy, log) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def fitted_by_folds(policies: dict, discount: float, steps: int, folds: int, seed: int):
-    """Fitted Q evaluation, as `estimate` takes it, and how far it is: a bar on a terminal, a line now and then in a pipe."""
+def by_folds(fit, policies: dict, label: str, steps: int, folds: int, seed: int):
+    """`fit`(policy, part, bar), as `estimate` takes it, and how far it is: a bar on a terminal for each fold, a line now and then in a pipe."""
     from .. import ope
     from ..listeners import Bar
 
-    order, fits = [id(policy) for policy in policies.values()], dict[int, int]()
-    with Bar([SimpleNamespace(name=name, steps=folds * steps) for name in policies], 1, "fitted Q evaluation") as bar:
+    names, done = {id(policy): name for name, policy in policies.items()}, Counter[int]()
 
-        def fit(policy, part):
-            fold = fits[id(policy)] = fits.get(id(policy), -1) + 1
-            tell = lambda now, metrics: bar(now._replace(stage=order.index(id(policy)), step=fold * steps + now.step), metrics)
-            return ope.fqe(policy, part, algorithm=ope.FQE.settled(part, discount, steps=steps), seed=seed, listeners=[tell])
+    def one(policy, part):
+        done[id(policy)] += 1
+        with Bar([SimpleNamespace(name=names[id(policy)], steps=steps)], 1, f"{label}, fold {done[id(policy)]} of {folds}") as bar:
+            return fit(policy, part, bar)
 
-        yield ope.Crossfitted(fit, folds, seed)
+    return ope.Crossfitted(one, folds, seed)
+
+
+def fitted_by_folds(policies: dict, discount: float, steps: int, folds: int, seed: int):
+    """Fitted Q evaluation."""
+    from .. import ope
+
+    def fit(policy, part, bar):
+        return ope.fqe(policy, part, algorithm=ope.FQE.settled(part, discount, steps=steps), seed=seed, listeners=[bar])
+
+    return by_folds(fit, policies, "fitted Q evaluation", steps, folds, seed)
+
+
+def forest_by_folds(policies: dict, discount: float, folds: int, seed: int, iterations: int = 50):
+    """The same with trees."""
+    from .. import ope
+
+    def fit(policy, part, bar):
+        tell = lambda step: bar(SimpleNamespace(stage=0, step=step, faults=()), {})
+        return ope.tree_fqe(policy, part, discount=discount, iterations=iterations, seed=seed, tell=tell)
+
+    return by_folds(fit, policies, "forest", iterations, folds, seed)
 
 
 def worlds_of(log, seed: int):

@@ -95,12 +95,12 @@ def scored(policies: dict, log, behaviour, discount: float, options: Options) ->
         remarks.append("What a decision of one step earns is the same whoever decides, and is learned once, by ridge regression: td and bvft do not "
                        "tell policies apart.")  # fmt: skip
     else:
-        with fitted_by_folds(policies, discount, options.steps, 2, options.seed) as learned:
-            for name, policy in policies.items():
-                try:
-                    values[name], greedy[name] = learned.several(policy, log, lambda found, part: (found.values(part), found.greedy(part)))
-                except ope.Refused as reason:
-                    remarks.append(f"{name}: {reason}")
+        learned = fitted_by_folds(policies, discount, options.steps, 2, options.seed)
+        for name, policy in policies.items():
+            try:
+                values[name], greedy[name] = learned.several(policy, log, lambda found, part: (found.values(part), found.greedy(part)))
+            except ope.Refused as reason:
+                remarks.append(f"{name}: {reason}")
     level = 2 * options.confidence - 1  # the lower end of a two-sided interval at this level is one-sided at `confidence`
     names = {"dm" if closed else "fqe": "fqe", "wdr": "wdr", "mwl": "mwl"}
     rows = {name: dict.fromkeys(SCORES) | {"policy": name} for name in policies}

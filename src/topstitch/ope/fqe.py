@@ -12,7 +12,7 @@ https://arxiv.org/abs/2007.09055, and Fu et al. 2021, https://arxiv.org/abs/2103
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -332,13 +332,15 @@ def linear_rows(policy: Policy, log: Episodes, phi: nets.Features, *, discount: 
 
 
 def tree_fqe(
-    policy: Policy, log: Episodes, *, discount: float, trees: int = 50, min_leaf: int = 5, iterations: int = 50, seed: int = 0
-) -> Belief:
+    policy: Policy, log: Episodes, *, discount: float, trees: int = 50, min_leaf: int = 5, iterations: int = 50, seed: int = 0,
+    tell: Callable[[int], Any] = lambda done: None,
+) -> Belief:  # fmt: skip
     """Q as a forest of extremely randomised trees over pairs, fitted `iterations` times to its own one-step targets, in float64 targets.
 
     Numbered states and actions are split by their numbers. With `min_leaf` 1 and every pair that the policy meets logged, this is iterated
     policy evaluation in the empirical world: what is left of the error is discount^iterations of it. The forest is that of Ernst et al. 2005,
-    https://jmlr.org/papers/v6/ernst05a.html; that its value may be evaluated rather than maximised, Le et al. 2019.
+    https://jmlr.org/papers/v6/ernst05a.html; that its value may be evaluated rather than maximised, Le et al. 2019. `tell` hears after
+    each iteration how many there have been.
     """
     from sklearn.ensemble import ExtraTreesRegressor  # slow to import
 
@@ -358,6 +360,7 @@ def tree_fqe(
             at = lambda k, forest=forest: forest.predict(np.concatenate([column(rows.next_obs), done[:, k]], axis=1))
             value = np.mean([at(k) for k in range(done.shape[1])], axis=0)
         goal = reward + counts * value
+        tell(i + 1)
     forest = ExtraTreesRegressor(trees, min_samples_leaf=min_leaf, random_state=seed + iterations).fit(x, goal)
     if isinstance(spec.action, Discrete):
         every = lambda obs: _forest_every(forest, column(obs), spec.action.size)[None]
