@@ -1,5 +1,6 @@
 """Marginal weights against exact occupancies, and what weights must have in common whatever found them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,6 +12,7 @@ import scipy.sparse
 from topstitch import ope
 from topstitch.core import Box, Discrete, Spec
 from topstitch.data import Episodes
+from topstitch.data.codec import Codec, Column
 from topstitch.nets import Normal, TablePolicy
 from topstitch.ope import marginal as m
 from topstitch.ope.dice import DICE, dice
@@ -144,6 +146,13 @@ def test_the_loggers_own_policy_is_worth_the_mean_return(method):
 def test_estimates_are_near_the_truth(method):
     mdp, log = log_of(episodes=3000)
     assert m.estimate(POLICY, log, discount=0.9, method=method).value == pytest.approx(mdp.performance(PI, 0.9), abs=0.12)
+
+
+def test_a_table_with_words_for_actions_says_the_same_as_its_numbers():
+    _, log = log_of()
+    words = Codec((Column("ward", "state"),), (Column("dose", "choice", levels=("none", "low", "high")),))
+    told = [m.estimate(POLICY, one, discount=0.9, method="state").value for one in (log, dataclasses.replace(log, codec=words))]
+    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("right", ["weights", "values"])
