@@ -1,5 +1,6 @@
 """The one door, and the numbers of a log."""
 
+import dataclasses
 import json
 
 import formats_test as published
@@ -67,6 +68,9 @@ def test_profile_is_plain_numbers():
     assert numbers["obs"]["dimensions"] == 3
     assert numbers["obs"]["max"] == [2.0, 16.0, 0.0]
     assert numbers["returns"]["min"] == -1.5
+    assert numbers["durations"] is None
+    lasting = profile(dataclasses.replace(log, duration=np.array([1, 1, 1, 1, 2, 2, 2, 6], np.float32)))["durations"]
+    assert lasting == {"min": 1.0, "mean": 2.0, "median": 1.5, "max": 6.0}
     assert numbers["probabilities"] is True
     assert numbers["masks"] is False
     assert numbers["info"] == ["name"]

@@ -158,6 +158,7 @@ def show(numbers: dict) -> None:
         "steps": f"{numbers['steps']:,}: {lengths['min']:,} to {lengths['max']:,} an episode, median {plain(lengths['median'])}",
         "returns": spread(numbers["returns"]),
         "rewards": spread(numbers["rewards"]),
+        "durations": numbers["durations"] and spread(numbers["durations"]) + ", of steps",
         "observations": column(numbers["obs"], spaces["obs"], "states"),
         "actions": column(numbers["action"], spaces["action"], "choices", numbers["names"]["action"]),
         "also logged": ", ".join(also),

@@ -37,6 +37,7 @@ class Judging:
     discount: Annotated[float | None, tyro.conf.arg(metavar="γ", help_behavior_hint="(default: that of the runs)")] = None
     "Of rewards, per step, or per unit of time where steps have durations."
     seed: Annotated[int, tyro.conf.arg(metavar="N")] = 0
+    "Of redraws, folds and nets."
     json: Json = False
     roles: Flat = Roles()  # noqa: RUF009, it is frozen
     "For tables: which column plays which part."
@@ -45,13 +46,13 @@ class Judging:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options(Judging):
     estimators: Annotated[str, tyro.conf.arg(metavar="NAME,…")] = "wis,wdr,fqe"
-    "Names with commas, or `all`."
+    "Names with commas: is, wis, pdis, wpdis, clipped; of values dm, fqe, lstdq, forest, model, rollouts; of both dr, wdr, magic, mrdr; weights of steps mwl, bestdice, dualdice, gradientdice, gendice, state; for decisions of one step ips, snips, switch, shrunk, subgaussian, loggers. Or `all` that fit the log and are affordable."
     confidence: Annotated[float, tyro.conf.arg(metavar="P")] = 0.95
     "Of the intervals, which are two-sided."
-    interval: Annotated[Literal["bootstrap", "t", "bca", "hoeffding", "bernstein", "anderson", "truncated", "betting"], role("METHOD")] = (
+    interval: Annotated[Literal["bootstrap", "t", "bca", "anderson", "truncated", "betting"], role("METHOD", "(default: bootstrap)")] = (
         "bootstrap"
     )
-    "How they are made; the last five are guaranteed, for is and ips, and need --reward-range."
+    "How they are made: bootstrap, t, bca; or anderson, truncated, betting, which are guaranteed, for is and ips, and need --reward-range."
     reward_range: Annotated[tuple[float, float] | None, role("LOW HIGH")] = None
     "The least and the most that a step can earn, as known beforehand."
     behaviour: Annotated[Literal["column", "fit"] | None, role("column|fit")] = None
@@ -62,7 +63,7 @@ class Options(Judging):
     "Updates of fitted Q evaluation, for each fold and policy."
     control: Annotated[str | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     "Another log of the same logger, such as the one learned from: a copy of practice, fitted to it, is judged too. It should gain nothing over what was logged."
-    stream: bool = False
+    stream: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     "Read a Parquet table in parts, for logs larger than memory: importance sampling, and decisions of one step."
     out: Annotated[
         str | None, tyro.conf.arg(metavar="FOLDER", aliases=["-o"], help_behavior_hint="(default: RUNS, if it is one folder)")
@@ -209,7 +210,8 @@ def forest_by_folds(policies: dict, discount: float, folds: int, seed: int, iter
 def worlds_of(log, seed: int):
     """Worlds that nets learn from the log, and how far they are."""
     from ..listeners import Bar
-    from ..ope.model import World, learned_worlds
+    from ..ope.estimate import WORLD
+    from ..ope.model import learned_worlds
 
-    with Bar(World().stages(), 1, "learning worlds") as bar:
-        return learned_worlds(log, seed=seed, listeners=[bar])
+    with Bar(WORLD.stages(), 1, "learning worlds") as bar:
+        return learned_worlds(log, WORLD, seed=seed, listeners=[bar])

@@ -15,7 +15,8 @@ def profile(episodes: Episodes) -> dict:
 
     `returns` are undiscounted. Columns of more than 50 dimensions are described by their first 50; `dimensions` counts them all.
     """
-    spec, returns, lengths = episodes.spec, episodes.returns(), episodes.lengths
+    spec, returns, lengths, duration = episodes.spec, episodes.returns(), episodes.lengths, episodes.duration
+    summary = lambda x: {name: float(of(x.astype(np.float64))) for name, of in _SUMMARY.items()}
     ended = int(episodes.terminal[episodes.stops - 1].sum())
     return {
         "source": episodes.source,
@@ -23,8 +24,9 @@ def profile(episodes: Episodes) -> dict:
         "episodes": len(episodes),
         "steps": int(episodes.steps),
         "lengths": {"min": int(lengths.min()), "median": float(np.median(lengths)), "max": int(lengths.max())},
-        "returns": {name: float(of(returns)) for name, of in _SUMMARY.items()},
-        "rewards": {name: float(of(episodes.reward.astype(np.float64))) for name, of in _SUMMARY.items()},
+        "returns": summary(returns),
+        "rewards": summary(episodes.reward),
+        "durations": None if duration is None else summary(duration),
         "ends": {"terminal": ended, "truncated": len(episodes) - ended},
         "names": {"obs": list(episodes.obs_names[:MOST]), "action": list(episodes.action_names[:MOST])},
         "spaces": {"obs": _space(spec.obs), "action": _space(spec.action)},

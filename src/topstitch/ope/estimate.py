@@ -21,7 +21,7 @@ from .diagnostics import SURE, Diagnostics, diagnostics, few, marginal_refusals,
 from .doubly_robust import corrections, direct, doubly_robust, features, magic, variance_minimising, weighted_doubly_robust
 from .fqe import FQE, fqe, lstdq, tree_fqe
 from .importance import clipped, clipped_away, ordinary, per_decision, returns, weighted, weighted_per_decision
-from .model import learned_worlds, rolled_out, tabular
+from .model import World, learned_worlds, rolled_out, tabular
 from .sums import Sums, mean_of
 from .table import Refused, Table, Values, probabilities, table
 
@@ -73,6 +73,8 @@ UNWEIGHTED = {"dm", ROLLED, *LEARNED}
 "Those that need no probability of the logger."
 SHRINKING = {"clipped", "switch", "shrunk", "subgaussian"}
 "Those that cut weights down."
+WORLD = World(hidden=(128, 128), steps=10_000)
+"The worlds that `rollouts` learns: smaller than their authors', to be had in minutes."
 ROLLOUTS = 1000
 "Episodes that a policy acts in each learned world, at most."
 UNSETTLED, UNLEARNED = 0.1, 0.25
@@ -204,7 +206,7 @@ def estimate(
     base = table(None, log, discount=gamma)
     learned = {kind: Crossfitted(ft.partial(fit, discount=base.gamma, seed=seed), seed=seed) for kind, fit in LEARNED.items()}
     usual = "ridge" if log.lengths.max() == 1 and isinstance(log.spec.action, Discrete) else learned["fqe"]
-    worlds, rows = ft.cache(lambda: learned_worlds(log, seed=seed)), []
+    worlds, rows = ft.cache(lambda: learned_worlds(log, WORLD, seed=seed)), []
     for name, policy in named(policies).items():
         mine = values.get(name, values) if isinstance(values, Mapping) else values
         if not isinstance(mine, Mapping):

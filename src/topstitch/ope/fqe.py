@@ -337,7 +337,7 @@ def tree_fqe(
 ) -> Belief:  # fmt: skip
     """Q as a forest of extremely randomised trees over pairs, fitted `iterations` times to its own one-step targets, in float64 targets.
 
-    Numbered states and actions are split by their numbers. With `min_leaf` 1 and every pair that the policy meets logged, this is iterated
+    Numbered states and actions are split by their numbers; of a `Box`, each iteration takes one drawn action a row. With `min_leaf` 1 and every pair that the policy meets logged, this is iterated
     policy evaluation in the empirical world: what is left of the error is discount^iterations of it. The forest is that of Ernst et al. 2005,
     https://jmlr.org/papers/v6/ernst05a.html; that its value may be evaluated rather than maximised, Le et al. 2019. `tell` hears after
     each iteration how many there have been.
@@ -357,8 +357,7 @@ def tree_fqe(
         if isinstance(spec.action, Discrete):
             value = (_forest_every(forest, after, spec.action.size)[back.ravel()] * done).sum(axis=1)
         else:
-            at = lambda k, forest=forest: forest.predict(np.concatenate([column(rows.next_obs), done[:, k]], axis=1))
-            value = np.mean([at(k) for k in range(done.shape[1])], axis=0)
+            value = forest.predict(np.concatenate([column(rows.next_obs), done[:, i % done.shape[1]]], axis=1))
         goal = reward + counts * value
         tell(i + 1)
     forest = ExtraTreesRegressor(trees, min_samples_leaf=min_leaf, random_state=seed + iterations).fit(x, goal)
