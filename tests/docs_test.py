@@ -1,6 +1,9 @@
 """What the documents say is so: their code runs, their tables and links agree with the package."""
 
+import importlib
+import operator
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import topstitch
+from topstitch import cli
 from topstitch.cli import COMMANDS
 from topstitch.cli.algorithms import families, table
 from topstitch.cli.algorithms import page as page_of
@@ -15,7 +19,14 @@ from topstitch.testing import PROBES
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+TOLD = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")]
+
+
+def blocks(kind: str) -> list[tuple[str, str]]:
+    """(page, block) of what pages set apart as code of a kind."""
+    found = [(page.name, *one) for page in TOLD for one in re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(), re.S | re.M)]
+    return [(page, block) for page, of, block in found if of == kind]
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
@@ -55,16 +66,38 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("name", [n for n in topstitch.PUBLIC if n != "ALGORITHMS"])
 def test_every_public_name_is_documented(name):
-    thing = getattr(topstitch, name)
-    module = sys.modules[thing.__module__]
-    said = (module if isinstance(thing, type) and issubclass(thing, topstitch_algorithm()) else thing).__doc__
-    assert said and len(said.strip()) > 20, name
+    said = getattr(topstitch, name).__doc__
+    assert said and len(said.strip()) > 20 and not said.startswith(f"{name}("), name  # the last: what a dataclass says of itself
 
 
-def topstitch_algorithm():
-    from topstitch.core import Algorithm
+def test_the_readme_leads_to_every_page():
+    assert {str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")} <= set(re.findall(r"\]\((docs/[^)#]+)", README))
 
-    return Algorithm
+
+@pytest.mark.parametrize(("page", "code"), blocks("python"))
+def test_the_python_of_a_page_names_what_there_is(page, code):
+    compile(code, page, "exec")
+    for name in re.findall(r"\bts((?:\.\w+)+)", code):
+        operator.attrgetter(name[1:])(topstitch)
+
+
+@pytest.mark.parametrize("line", [line for _, block in blocks("") for line in re.findall(r"^topstitch [a-z](?:.*\\\n)*.*", block, re.M)])
+def test_a_command_of_a_page_is_understood(line, monkeypatch):
+    def understand(*args, **how):
+        cli.parse(*args, **how)
+        raise Understood
+
+    for path in (ROOT / "src/topstitch/cli").glob("[!_]*.py"):
+        module = importlib.import_module(f"topstitch.cli.{path.stem}")
+        monkeypatch.setattr(module, "parse", understand, raising=False)
+        monkeypatch.setattr(module, "start_jax", lambda: None, raising=False)
+    command, *words = shlex.split(line.replace("\\\n", " "), comments=True)[1:]
+    with pytest.raises(Understood):
+        importlib.import_module(f"topstitch.cli.{command}").main([word for word in words if word != "…" and not word.startswith("[")])
+
+
+class Understood(Exception):
+    """The arguments of a command were, and nothing was done."""
 
 
 def test_every_algorithm_says_how_it_differs_from_the_authors():

@@ -43,6 +43,7 @@ MAY = {
         "evaluation",
         "collection",
         "supply",
+        "ope",
     ],
     "testing": ["core", "data", "nets", "loop", "store", "worlds"],
     "study": ["core", "ops", "nets", "disk", "data", "worlds", "stats", "loop", "algos", "ope", "store", "evaluation", "listeners", "runs"],
@@ -65,7 +66,21 @@ MAY = {
         "decisions",
     ]
     + ["supply", "ope", "study", "report"],
-    "__init__": ["algos", "data", "collection", "decisions", "evaluation", "online", "ope", "preferences", "runs", "store", "watching"],
+    "__init__": [
+        "algos",
+        "data",
+        "collection",
+        "decisions",
+        "evaluation",
+        "online",
+        "ope",
+        "preferences",
+        "runs",
+        "store",
+        "testing",
+        "watching",
+        "worlds",
+    ],
     "__main__": ["cli"],
 }
 SOLVERS_OF_SIMULATORS = {

@@ -23,6 +23,7 @@ PUBLIC = {
     "evaluate": "evaluation:evaluate",
     "collect": "collection:collect",
     "train_online": "online:train_online",
+    "Acting": "online:Acting",
     "finetune": "online:finetune",
     "ALGORITHMS": "algos:ALGORITHMS",
     "BC": "algos.imitation.bc:BC",
@@ -94,12 +95,12 @@ PUBLIC = {
     "Goals": "data.goals:Goals",
 }
 
-PARTS = ("ope", "preferences", "watching")  # modules that people call by name, as in topstitch.ope.estimate
+PARTS = ("ope", "preferences", "testing", "watching", "worlds")  # modules that people call by name, as in topstitch.ope.estimate
 
 __all__ = ["__version__", *PUBLIC, *PARTS]
 
 if TYPE_CHECKING:
-    from . import ope, preferences, watching
+    from . import ope, preferences, testing, watching, worlds
     from .algos import ALGORITHMS
     from .algos.baseline.discrete_sac import DiscreteSAC
     from .algos.baseline.dqn import DQN
@@ -176,7 +177,7 @@ if TYPE_CHECKING:
     from .data.read import read
     from .decisions import decide
     from .evaluation import evaluate
-    from .online import finetune, train_online
+    from .online import Acting, finetune, train_online
     from .runs import Runs, load_runs, resume, train
     from .store import load_policy, save_policy
 

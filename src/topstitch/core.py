@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -149,6 +150,11 @@ class Algorithm(eqx.Module, Generic[S]):
 
     steps: eqx.AbstractVar[int]
     batch_size: eqx.AbstractVar[int]
+
+    def __init_subclass__(cls, **how):
+        super().__init_subclass__(**how)
+        if cls.__doc__ is None and cls.__module__ != "__main__":  # one file an algorithm: its page is what `help` shows
+            cls.__doc__ = sys.modules[cls.__module__].__doc__
 
     @abc.abstractmethod
     def init(self, data, *, key: PRNGKeyArray) -> S:

@@ -39,7 +39,7 @@ class Acting:
     capacity: int = 1_000_000
     "Of its own steps, the last so many are learned from."
     noise: float | None = None
-    "It acts greedily with this much noise, instead of by its own chance: `collection.Behaviour`."
+    "It acts greedily with normal noise, whose std is this share of half the range of actions, instead of by its own chance."
     level: float = 1.0
     "The share of steps that are its own; the others are uniformly random."
     logged: float = 0.5
