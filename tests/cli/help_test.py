@@ -1,5 +1,6 @@
 """What a person sees first: help, versions, mistakes."""
 
+import re
 import subprocess
 import sys
 
@@ -8,8 +9,10 @@ import pytest
 import topstitch as package
 from topstitch import cli
 from topstitch.cli import COMMANDS
+from topstitch.ope.estimate import ESTIMATORS, MARGINAL, ROLLED
 
-HELP = [[*command.split(), "--help"] for command in ("train", "train td3bc", "evaluate", "bench", "algorithms", "data info", "cite")]
+SHOWN = ("train", "train td3bc", "evaluate", "collect", "bench", "algorithms", "data info", "report", "cite")
+HELP = [[*command.split(), "--help"] for command in SHOWN]
 
 
 def test_help_names_every_command(topstitch):
@@ -40,6 +43,11 @@ def test_help_of_an_algorithm_lists_its_hyperparameters(topstitch):
     assert all(f"--{name} " in out for name in ("alpha", "noise-clip", "hidden", "steps", "batch-size", "episode", "checkpoint-seconds"))
     assert "--expectile" not in out
     assert "--expectile" in topstitch("train", "iql", "--help")[1]
+
+
+def test_the_help_of_ope_names_every_estimator(topstitch):
+    said = set(re.findall(r"\w+", topstitch("ope", "--help")[1]))
+    assert said >= {*ESTIMATORS, *MARGINAL, ROLLED}
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,19 @@ import sys
 
 COMMANDS = {
     "quickstart": "the whole story on a shipped table of treatment logs, in a few minutes",
+    "data": "make a log of a table, look at it, check it, split it: topstitch data import …",
+    "advise": "imitation or offline RL? which algorithms, which estimators? what next?",
     "run": "may a policy replace practice? a study of a log, with a verdict and a page",
-    "train": "learn policies from a log: topstitch train iql --data log.parquet …",
-    "finetune": "go on from offline runs by acting in an environment",
-    "evaluate": "let trained policies act in a Gymnasium environment",
     "decide": "what a policy would do in each row of a table, in the table's own words",
+    "train": "learn policies from a log: topstitch train iql --data icu …",
     "ope": "how policies would do, estimated from a log, with intervals",
     "select": "rank policies by a log, without an environment",
-    "bench": "named tasks: data, settings and numbers to stand beside",
-    "collect": "let a policy act in an environment, and keep the log",
     "report": "one page of a study, or of plain runs, from stored results",
-    "advise": "imitation or offline RL? which algorithms, which estimators? what next?",
+    "evaluate": "let trained policies act in a Gymnasium environment",
+    "finetune": "go on from offline runs by acting in an environment",
+    "collect": "let a policy act in an environment, and keep the log",
+    "bench": "named tasks: data, settings and numbers to stand beside",
     "algorithms": "what there is to choose from, with sources",
-    "data": "a table becomes a log; look at it: topstitch data import stays.csv --guess -o icu",
     "cite": "BibTeX of what a run used",
 }
 
@@ -31,10 +31,10 @@ usage: topstitch COMMAND …
   topstitch COMMAND --help says more about one of them.
   topstitch --version says which version this is.
 
-example:
-  topstitch train discrete_cql --data stays.parquet --episode stay --time hour \\
-      --obs 'obs_*' --action dose --reward reward --terminal died \\
-      --seeds 4 --steps 20000 -o runs/cql
+examples:
+  topstitch data import stays.csv --guess -o icu
+  topstitch run icu -o study
+  topstitch train discrete_cql --data icu --seeds 4 --steps 20000 -o runs/cql
 """
 
 

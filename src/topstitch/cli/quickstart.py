@@ -11,27 +11,27 @@ from typing import Annotated
 import tyro
 
 from . import parse, start_jax
+from .roles import Json, role
 
 ABOUT = """From a table of 20,000 logged intensive-care stays to policies, a verdict, and how good they truly are.
 
-The stays were sampled from ICU-Sepsis, a simulation estimated from hospital records, under its recorded clinicians. A study as
-`topstitch run` makes it: five algorithms learn with four seeds each, and a safe default, from half of the stays; others choose one
-policy and judge it. The simulation is used only for the truth beside the estimates, the exact probability of survival. A
-benchmark, not medical advice.
+The stays were sampled from ICU-Sepsis, a simulation estimated from hospital records, under its recorded clinicians. A study, as made
+by `topstitch run`: five algorithms learn with four seeds each, and a safe default, from half of the stays; others choose one policy
+and judge it. The simulation is used only for the truth beside the estimates, the exact probability of survival. A benchmark, not
+medical advice.
 
 example: topstitch quickstart -o quickstart"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    out: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "quickstart"
+    out: Annotated[str, tyro.conf.arg(metavar="FOLDER", aliases=["-o"])] = "quickstart"
     "Folder for the study, the table and the picture. What is already in it is gone on with."
-    seeds: int = 4
+    seeds: Annotated[int, tyro.conf.arg(metavar="N")] = 4
     "Seeds per algorithm."
-    steps: int | None = None
-    "Updates per run (default: 5,000 to 8,000)."
-    json: bool = False
-    "Print the table as JSON."
+    steps: Annotated[int | None, role("N", "(default: 5,000 to 8,000)")] = None
+    "Updates per run."
+    json: Json = False
 
 
 def main(argv: list[str]) -> None:

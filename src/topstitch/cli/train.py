@@ -85,8 +85,12 @@ def main(argv: list[str]) -> int:
         near = difflib.get_close_matches(argv[0], algos.ALGORITHMS, 1)
         raise Wrong(f"{error}{f' Did you mean {near[0]!r}?' if near else ''}") from None
     name = next(known for known in algos.ALGORITHMS if algos.find(known) is kind)
-    part = lambda title: (tyro.conf.OmitArgPrefixes, tyro.conf.arg(name=title))
-    whole = dataclasses.make_dataclass("Train", [("options", Annotated[Options, *part("")]), ("algorithm", Annotated[kind, *part(name)])])
+    part = lambda title, about=None: (tyro.conf.OmitArgPrefixes, tyro.conf.arg(name=title, help=about))
+    fields = [
+        ("options", Annotated[Options, *part("")]),
+        ("algorithm", Annotated[kind, *part(name, f"{kind.paper.title}, {kind.paper.url}")]),
+    ]
+    whole = dataclasses.make_dataclass("Train", fields)
     asked = parse(whole, argv[1:], command=f"train {name}", about=ABOUT)
     options, algorithm = asked.options, asked.algorithm
 
