@@ -117,6 +117,11 @@ def test_what_values_every_action_is_refused_by_name():
     assert stochastic(Spec(Image(5, 6, 2), MultiDiscrete((2, 3))), (8,), key=jax.random.key(0)).space.size == 5
 
 
+def test_what_has_another_form_for_such_actions_names_it():
+    with pytest.raises(ValueError, match=r"CQL is defined for Box actions.*There its form is discrete_cql\."):
+        ts.train(small("cql"), testing.tiny(Discrete))
+
+
 def alike(a, b):
     assert a.spec == b.spec and a.steps == b.steps
     for name, column in a.columns().items():

@@ -77,7 +77,10 @@ def train(
     at least `checkpoint_seconds` apart) and `policy/`; `resume=True` goes on from its newest checkpoint, to the bit, or gives
     back what was finished.
     Metrics are averaged over `every` steps, and listeners called as often. `progress` is shown on a terminal by default.
-    A run whose losses or values stop being finite, or exceed `ceiling`, is stopped and named; the others go on.
+    A run whose losses or values stop being finite, or exceed `ceiling`, is stopped and named (`Run.fault`); the others go on.
+
+    Raises ValueError where an algorithm is not defined for the spaces of `data`, or algorithms differ in more than floats; FileExistsError where
+    `out` already holds something; BadFile where what it holds cannot be resumed.
     """
     algorithms = [algorithms] if isinstance(algorithms, Algorithm) else list(algorithms)
     seeds = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
@@ -184,8 +187,10 @@ def require_spaces(algorithm: Algorithm, data: Episodes) -> None:
         if not isinstance(space, kinds):
             known = {name: algos.find(name) for name in algos.ALGORITHMS}
             fit = [name for name, kind in known.items() if action in kind.actions and obs in kind.observations]
+            bare = lambda name: name.removeprefix("discrete_")
+            kin = [name for name in fit if bare(name) == bare(name_of(algorithm))]
             raise ValueError(f"{type(algorithm).__name__} is defined for {' or '.join(k.__name__ for k in kinds)} {what}s, but {data.source} has "
-                             f"{type(space).__name__} ones ({space}). Algorithms that fit: {', '.join(fit)}.")  # fmt: skip
+                             f"{type(space).__name__} ones ({space}).{f' There its form is {kin[0]}.' if kin else ''} Algorithms that fit: {', '.join(fit)}.")  # fmt: skip
 
 
 def name_of(algorithm: Algorithm) -> str:

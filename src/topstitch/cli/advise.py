@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from . import parse, start_jax
-from .roles import Flat, Json, Roles, read_log
+from .roles import Flat, Json, Roles, looking, read_log
 
 ABOUT = """What to do with a log: imitation or offline RL, which algorithms with which settings, which estimators, and the command to run next.
 
@@ -39,6 +39,7 @@ def main(argv: list[str]) -> int:
     log = read_log(options.data, options.roles)
     for note in log.notes:
         print(f"note: {note}", file=sys.stderr)
+    looking(log)
     said = advise(log, data=[options.data, *words(options.roles)])
     print(json.dumps(plain(said.plain()), indent=1, allow_nan=False)) if options.json else show(said)
     return 0

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from . import parse
-from .roles import Flat, Json, Roles, read_log
+from .roles import Flat, Json, Roles, looking, read_log
 
 ABOUT = """What may be wrong with a log: copies, columns that know too much, odd values, ends, times, rewards, decisions, probabilities.
 
@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
     except BadData as error:
         print(f"topstitch data check: {error}", file=sys.stderr)
         return 2
+    looking(log)
     found = check(log)
     if options.json:
         print(json.dumps(found.plain(), indent=1, allow_nan=False))

@@ -1,6 +1,7 @@
 """Options that several commands share: above all, which column of a log plays which part."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,3 +84,9 @@ def read_log(file: str, roles: Roles, *, parts: bool = False):
 
         return Parts(file, **given)
     return read(file, **given)
+
+
+def looking(log, most: int = 10_000) -> None:
+    """A word before what takes seconds for a log of more steps than that."""
+    if log.steps > most:
+        print(f"looking at {log.steps:,} steps …", file=sys.stderr)

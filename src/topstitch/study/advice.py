@@ -459,7 +459,8 @@ def _chosen(log: Episodes, f: Facts, answer: str, weighed: bool, data: list[str]
         known = {field.name for field in dataclasses.fields(algos.find(name))}
         own = {field: value for field, value in {**nets, "discount": gamma}.items() if field in known} | settings
         updates = steps if "lr" in known else 1000
-        words = ["topstitch", "train", name, "--data", *data, *_options(own), "--steps", str(updates)]
+        fixed = {field: value for field, value in own.items() if field not in sweep}
+        words = ["topstitch", "train", name, "--data", *data, *_options(fixed), "--steps", str(updates)]
         for field, values in sweep.items():
             words += ["--sweep", f"{field}={','.join(f'{v:g}' for v in values)}"]
         return Choice(name, own, sweep, updates, role, reason, source, [*words, "--seeds", "4", "-o", f"runs/{name}"])
