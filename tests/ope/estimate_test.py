@@ -180,6 +180,7 @@ def test_weights_that_mean_nothing_are_refused():
     ends = np.arange(20 * 60) % 60 == 59
     far = of(np.ones(1200), rng.choice([0.2, 1.8], 1200) * 0.5, np.full(1200, 0.5), ends=ends)
     assert "effective sample" in refusals(far)[-1]
+    assert "Use estimators" in refusals(far)[-1] and "Shorten the horizon, log more" in refusals(far, alone=True)[-1]
     huge = of(np.ones(4000), np.ones(4000), np.full(4000, 1e-200), ends=np.arange(4000) % 4 == 3)
     assert "overflow" in refusals(huge)[0]
 

@@ -137,11 +137,11 @@ def summary(parts: Sequence[Weights], count: np.ndarray) -> Diagnostics:
     )  # fmt: skip
 
 
-def refusals(table: Table, *, per_decision: bool = False, seen: Diagnostics | None = None) -> tuple[str, ...]:
+def refusals(table: Table, *, per_decision: bool = False, alone: bool = False, seen: Diagnostics | None = None) -> tuple[str, ...]:
     """Why an estimate that rests on the weights of this table would mean nothing; empty where it may be made.
 
-    `per_decision` asks for estimators that weight each step by what was done up to it, instead of whole episodes. `seen` spares
-    computing the diagnostics again.
+    `per_decision` asks for estimators that weight each step by what was done up to it, instead of whole episodes. `alone`: there is no other
+    estimator to turn to. `seen` spares computing the diagnostics again.
     """
     seen, why = diagnostics(table) if seen is None else seen, []
     if seen.episodes < 2:
@@ -168,9 +168,9 @@ def refusals(table: Table, *, per_decision: bool = False, seen: Diagnostics | No
                    "(fqe, lstdq).")  # fmt: skip
     effective = seen.effective_per_decision if per_decision else seen.effective
     if effective < LEAST:
+        else_ = "Shorten the horizon" if per_decision or alone else "Use estimators that weight step by step (wpdis, wdr)"
         why.append(f"the effective sample is {effective:.1f} of {seen.episodes:,} episodes; below {LEAST:.0f} an estimate is the luck of a few. "
-                   f"{'Shorten the horizon' if per_decision else 'Use estimators that weight step by step (wpdis, wdr)'}, log more, or ask "
-                   "about a policy nearer to the logger.")  # fmt: skip
+                   f"{else_}, log more, or ask about a policy nearer to the logger.")  # fmt: skip
     return tuple(why)
 
 

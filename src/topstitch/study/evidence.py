@@ -138,7 +138,7 @@ def weigh(acts: Acts, on: Bench) -> Evidence:
     """Raises `Refused` where these episodes cannot speak of who acts so."""
     made = on.table(acts)
     seen = diagnostics(made)
-    if why := refusals(made, seen=seen):
+    if why := refusals(made, alone=True, seen=seen):
         raise Refused(" Also, ".join(why))
     return Evidence(
         on.side(made, weighted_doubly_robust),
