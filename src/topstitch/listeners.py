@@ -51,14 +51,14 @@ class Bar:
         rate = (done - self.first[0]) / (clock - self.first[1]) if clock > self.first[1] else 0.0
         stopped = sum(fault is not None for fault in now.faults)
         note = f"{stopped} of {self.runs} runs stopped" if stopped else ""
+        speed = f"{rate:,.0f} steps/s" if rate >= 10 else f"{rate:.1f} steps/s" if rate else ""
         if self.live is not None:
-            self.live.update(self.task, completed=done, rate=f"{rate:,.0f} steps/s" if rate else "…", note=note)
+            self.live.update(self.task, completed=done, rate=speed or "…", note=note)
         elif done == self.total or clock - self.last > self.every:
             self.last = clock
-            left = f", {(self.total - done) / rate:,.0f} s left" if rate and done < self.total else ""
-            speed = f", {rate:,.0f} steps/s" if rate else ""
-            note = f", {note}" if note else ""
-            print(f"{self.label}: {self.names[now.stage]} {done:,}/{self.total:,}{speed}{left}{note}", file=self.stream, flush=True)
+            left = f"{(self.total - done) / rate:,.0f} s left" if rate and done < self.total else ""
+            more = "".join(f", {said}" for said in (speed, left, note) if said)
+            print(f"{self.label}: {self.names[now.stage]} {done:,}/{self.total:,}{more}", file=self.stream, flush=True)
 
 
 class Rows:
