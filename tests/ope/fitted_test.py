@@ -16,6 +16,7 @@ from topstitch.algos.classic.is_policy_gradient import ISPolicyGradient
 from topstitch.core import Box, Discrete, Markov, Policy, Spec
 from topstitch.data import BadData, Episodes
 from topstitch.data.trajectories import trajectories
+from topstitch.ope import behaviour
 from topstitch.ope.behaviour import fit_behaviour
 from topstitch.ope.crossfit import Crossfitted
 from topstitch.ope.fqe import FQE, fqe, lstdq, tree_fqe
@@ -318,6 +319,31 @@ def test_what_cannot_be_estimated_is_refused():
         fit_behaviour(Episodes.of(log.obs, np.sign(log.obs[:, 0]), log.reward, log.terminal, low=-1, high=1), "mixture")
     with pytest.raises(Refused, match="logged rows only"):
         fit_behaviour(log, "neighbours").policy()
+
+
+def test_a_kind_that_does_not_fit_is_left_out_and_a_rule_is_not():
+    """A valve is shut nine times in ten, which is a bound: trees are then sure beyond measure, and a Gaussian that is clipped is not."""
+    rng, n = np.random.default_rng(0), 3000
+    obs = rng.uniform(-1, 1, (n, 2))
+    valve = np.where(obs[:, 0] > 0.8, 0.5 * obs[:, 0] + 0.1 * rng.normal(size=n), -1)
+    heat = 0.3 * obs[:, 1] + 0.1 * rng.normal(size=n)
+    logged = lambda *action: Episodes.of(obs, np.clip(np.stack(action, axis=1), -1, 1), np.zeros(n), np.arange(n) % 10 == 9, low=-1, high=1)
+    log = logged(valve, heat)
+    with pytest.raises(Refused, match="'trees' is sure of actions to within"):
+        fit_behaviour(log, "trees")
+    found = fit_behaviour(log)
+    assert found.kind == "gaussian" and len(found.notes) == 1 and "'trees' are left out" in found.notes[0]
+    assert fit_behaviour(logged(heat, heat + 0.1 * rng.normal(size=n))).notes == ()
+    with pytest.raises(Refused, match="looks deterministic"):  # a line, which trees do not see
+        fit_behaviour(logged(0.5 * obs[:, 0], 0.2 - 0.3 * obs[:, 1]))
+
+
+def test_where_every_kind_is_refused_all_the_reasons_are_given(monkeypatch):
+    log, _ = practice(60)
+    log = Episodes.of(log.obs, np.sign(log.obs[:, 0]), log.reward, log.terminal, low=-1, high=1)
+    monkeypatch.setattr(behaviour, "candidates", lambda log: ("mixture", "counts"))
+    with pytest.raises(Refused, match="lie on a bound.*no behaviour of kind 'counts'"):
+        fit_behaviour(log)
 
 
 # learning from importance weights ----------------------------------------------------------------------------------------------

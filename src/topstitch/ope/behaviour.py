@@ -35,7 +35,7 @@ from .table import Refused
 How = Literal["auto", "temperature", "isotonic", "none"]
 Kind = Literal["auto", "counts", "categorical", "neighbours", "trees", "gaussian", "mixture"]
 STEADY = 1e-4
-"Standard deviations of actions, in halves of their range, below which a logger is taken to be deterministic."
+"Halves of the range of actions: who is foreseen to within less is deterministic, and a model that believes in less is too sure."
 AT_MOST = 50_000
 "Rows on which a calibrating map is fitted."
 
@@ -71,6 +71,8 @@ class Behaviour:
     "The model of all episodes, and ..."
     correction: "Correction"
     "... what its answers are calibrated by."
+    notes: tuple[str, ...] = ()
+    "Which kinds were left out, and why."
 
     @property
     def score(self) -> float:
@@ -126,17 +128,17 @@ def fit_behaviour(log: Episodes, kind: Kind = "auto", folds: int = 5, seed: int 
     Discrete actions: "counts" (numbered states; smoothed towards how often actions are taken at all), "categorical" (multinomial logistic
     regression), "neighbours", "trees" (boosted). A `Box`: "gaussian" (linear mean and log standard deviation, clipped at the bounds), "mixture"
     (of Gaussians, over observation and action), "neighbours", "trees". "auto" takes the kind that finds held-out actions most likely, of
-    counts; or of categorical and trees; or of gaussian and trees. `calibrate`: by a temperature, by a monotone map (discrete actions), by
-    whichever of these finds held-out actions more likely, or not at all. Masks of the log are respected.
+    counts; or of categorical and trees; or of gaussian and trees; it leaves out a kind that does not fit the log, and says so in `notes`.
+    `calibrate`: by a temperature, by a monotone map (discrete actions), by whichever of these finds held-out actions more likely, or not at
+    all. Masks of the log are respected.
 
-    Raises `Refused` where there are fewer than two episodes, for a kind that does not fit the spaces, and where the logger looks deterministic:
-    then nothing else was ever tried, and no weighting can say what it would have done.
+    Raises `Refused` where there are fewer than two episodes, for a kind that does not fit the spaces or the log, and where the logger looks
+    deterministic: then nothing else was ever tried, and no weighting can say what it would have done.
     """
     if len(log) < 2:
         raise Refused(f"{log.source}: a behaviour is estimated for each episode from the others, but there is only {len(log)} episode.")
     if kind == "auto":
-        tries = [fit_behaviour(log, k, folds, seed, calibrate) for k in candidates(log)]
-        return max(tries, key=lambda found: found.score)
+        return _likeliest(log, folds, seed, calibrate)
     make = _kind(kind, log)
     if calibrate == "isotonic" and isinstance(log.spec.action, Box):
         raise Refused("isotonic calibration is for discrete actions; densities are calibrated by a temperature.")
@@ -149,9 +151,8 @@ def fit_behaviour(log: Episodes, kind: Kind = "auto", folds: int = 5, seed: int 
         said = make(log.take(np.flatnonzero(fold_of_episode != k)), seed).ask(log.take(inside))
         raw = said.like(log.steps) if raw is None else raw
         raw.put(fold == k, said)
-    if isinstance(raw, Conditional) and np.exp(np.log(np.sqrt(np.diagonal(raw.cov, axis1=-2, axis2=-1))).mean()) < STEADY:
-        raise Refused(f"{log.source}: the logger looks deterministic: its actions follow from the observations but for less than "
-                      f"{STEADY} of half their range. What it never tried cannot be weighted; use fitted Q evaluation or a model.")  # fmt: skip
+    if isinstance(raw, Conditional):
+        _no_rule(raw, kind, log)
     ways = ("temperature", "isotonic") if isinstance(raw, Chances) else ("temperature",)
     found = []
     for way in ways if calibrate == "auto" else (calibrate,):
@@ -162,6 +163,45 @@ def fit_behaviour(log: Episodes, kind: Kind = "auto", folds: int = 5, seed: int 
     way, columns = max(found, key=lambda each: each[1]["log_prob"].mean())
     correction = _correction(way, raw, log, np.ones(log.steps, bool))
     return Behaviour(log, kind, **columns, whole=make(log, seed), correction=correction)
+
+
+class Deterministic(Refused):
+    """A logger that follows a rule. Where one kind of model foresees it, no other kind may weigh it."""
+
+
+def _likeliest(log: Episodes, folds: int, seed: int, calibrate: How) -> Behaviour:
+    """Of the kinds that "auto" tries."""
+    found, refused = list[Behaviour](), dict[str, str]()
+    for kind in candidates(log):
+        try:
+            found.append(fit_behaviour(log, kind, folds, seed, calibrate))
+        except Deterministic:
+            raise
+        except Refused as reason:
+            refused[kind] = str(reason)
+    if not found:
+        raise Refused(" ".join(dict.fromkeys(refused.values())))
+    notes = tuple(f"behaviours of kind {kind!r} are left out. {reason}" for kind, reason in refused.items())
+    return dataclasses.replace(max(found, key=lambda each: each.score), notes=notes)
+
+
+def _no_rule(said: "Conditional", kind: str, log: Episodes) -> None:
+    """Refuse a logger whose held-out actions are foreseen, and a model that is as sure of them without foreseeing them.
+
+    Actions between the bounds count, if there are any: who is always on a bound has a probability there.
+    """
+    unit = _unit_actions(log)
+    inner = np.abs(unit) < 1 - EDGE
+    mean = np.clip((said.weight[..., None] * said.mean).sum(axis=1), -1, 1)
+    missed = np.median(np.abs(unit - mean)[inner if inner.any() else ...])
+    if missed < STEADY:
+        raise Deterministic(f"{log.source}: the logger looks deterministic: its actions follow from the observations but for less than "
+                            f"{STEADY} of half their range. What it never tried cannot be weighted; use fitted Q evaluation or a model.")  # fmt: skip
+    with np.errstate(divide="ignore"):
+        spread = np.exp(0.5 * np.log(np.diagonal(said.cov, axis1=-2, axis2=-1)).mean())
+    if spread < STEADY:
+        raise Refused(f"{log.source}: a model of kind {kind!r} is sure of actions to within {spread:.1g} of half their range, but misses half "
+                      f"of those that it has not seen by more than {missed:.1g}. Use another kind.")  # fmt: skip
 
 
 # answers -----------------------------------------------------------------------------------------------------------------------
