@@ -13,6 +13,9 @@ CHEAP = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=
 if importlib.metadata.version("jaxlib").startswith("0.10."):  # XLA stops at a flag that it does not know
     CHEAP += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", CHEAP)
+# There are as many workers as cores: threads of one would only wait for those of the others.
+for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS", "PJRT_NPROC"):
+    os.environ.setdefault(threads, "1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from jaxtyping import install_import_hook  # noqa: E402

@@ -271,7 +271,8 @@ def test_killed_again_and_again(tmp_path):
         "--action", "action", "--reward", "reward", "--terminal", "died", "--hidden", "8", "--batch-size", "8",
         "--steps", str(chunks * every), "--every", str(every), "--checkpoint-seconds", "0", "--seeds", "2", "--sweep", "alpha=1,2.5",
     ]  # fmt: skip
-    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"), "JAX_NUM_CPU_DEVICES": "2"}
+    env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "xla"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1"}
+    env |= {"JAX_NUM_CPU_DEVICES": "2"}
     subprocess.run([*command, "-o", "whole"], cwd=tmp_path, env=env, check=True, capture_output=True)
     folder, chance, kills = tmp_path / "killed", random.Random(0), 0
     while not (folder / "finished.json").exists():

@@ -198,8 +198,8 @@ class Evaluations:
         stage, steps = self.last
         if now.stage != stage or (now.step % self.every and now.step != steps):
             return
-        policies = jax.device_get(self.policies_of(self.algorithms, jax.device_get(now.states)))
-        seen = self.see([self.log.policy(policy) for policy in unstack(policies, len(now.faults))])
+        policies = jax.device_get(unstack(self.policies_of(self.algorithms, jax.device_get(now.states)), len(now.faults)))
+        seen = self.see([self.log.policy(policy) for policy in policies])
         believes = metrics.get("critic/q")
         said = None if believes is None else [float(b) if np.isfinite(b) else None for b in believes]
         point = {"step": now.step, **seen, "believes": said}

@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import functools
 import json
 import tempfile
 from collections.abc import Callable
@@ -73,19 +74,25 @@ def columns_of(done: np.ndarray) -> np.ndarray:
 # the contract --------------------------------------------------------------------------------------------------------------
 
 
-def check(algorithm: Algorithm) -> None:
-    """Raise an `AssertionError` that names the first promise the algorithm breaks. Give it small nets and 6 steps or so."""
-    for action in algorithm.actions:
-        log = tiny(action, obs=algorithm.observations[0], masks=action is not Box)
-        trial = Trial(algorithm, log, first=action is algorithm.actions[0])
-        for promise in PROMISES:
-            try:
-                promise(trial)
-            except Exception as error:
-                error.add_note(
-                    f"{type(algorithm).__name__} with {action.__name__} actions breaks the contract: {(promise.__doc__ or '').strip()}"
-                )
-                raise
+def check(algorithm: Algorithm, *, actions: tuple[type, ...] = ()) -> None:
+    """Raise an `AssertionError` that names the first promise the algorithm breaks. Give it small nets and 6 steps or so.
+
+    `actions` are the kinds of action to try it with, all that it is defined for if none are named. Choices have masks; several at once are
+    tried without them, too.
+    """
+    actions = actions or algorithm.actions
+    for action in actions:
+        tries = {action is not Box: PROMISES} | ({False: (trains, policies_act)} if action is MultiDiscrete else {})
+        for masks, promises in tries.items():
+            trial = Trial(algorithm, tiny(action, obs=algorithm.observations[0], masks=masks), first=action is actions[0])
+            for promise in promises:
+                try:
+                    promise(trial)
+                except Exception as error:
+                    error.add_note(
+                        f"{type(algorithm).__name__} with {action.__name__} actions breaks the contract: {(promise.__doc__ or '').strip()}"
+                    )
+                    raise
 
 
 class Trial:
@@ -104,6 +111,14 @@ class Trial:
 
     def train(self, runs=None, **how) -> Progress:
         return train(runs or self.runs, self.data, **{"every": EVERY, "together": "map"} | how)
+
+    @functools.cached_property
+    def policies(self) -> list[Policy]:
+        return [self.episodes.policy(self.algorithm.policy(state)) for state in unstack(self.whole.states, 2)]
+
+    @functools.cached_property
+    def acts(self) -> dict:
+        return asked(self.policies, self.episodes)
 
     def tiny(self, **how) -> Episodes:
         """Other data of the same kinds."""
@@ -139,7 +154,8 @@ def stages_are_static(trial: Trial) -> None:
 
 def update_keeps_structure(trial: Trial) -> None:
     """No step changes the structure, the shapes or the types of the state: with every kind of observation it is defined for, without masks."""
-    for log in [trial.tiny(obs=kind, masks=False) for kind in trial.algorithm.observations]:
+    trained = type(trial.episodes.spec.obs) if trial.episodes.mask is None and trial.compiled else None  # a compiled loop asks for as much
+    for log in [trial.tiny(obs=kind, masks=False) for kind in trial.algorithm.observations if kind is not trained]:
         data, key = trial.algorithm.prepare(log), jax.random.key(0)
         state = jax.eval_shape(lambda k, data=data: trial.algorithm.init(data, key=k), key)
         for stage in trial.algorithm.stages():
@@ -152,7 +168,6 @@ def update_keeps_structure(trial: Trial) -> None:
                 assert all(isinstance(m, Mean) and m.total.shape == m.count.shape == () for m in metrics.values()), (
                     "metrics must be scalars"
                 )
-                assert all(name.count("/") == 1 for name in metrics), f"name metrics 'part/quantity', not {sorted(metrics)}"
         if trial.compiled:
             policy = lambda s, log=log: log.policy(trial.algorithm.policy(s))
             said = jax.eval_shape(lambda s, o, policy=policy: greedy(policy(s), o), state, jnp.asarray(log.obs[:1]))
@@ -160,10 +175,13 @@ def update_keeps_structure(trial: Trial) -> None:
 
 
 def trains(trial: Trial) -> None:
-    """All runs reach the end, finite; what listeners are handed stays readable; the learned changes."""
+    """All runs reach the end, finite; what listeners are handed stays readable; metrics are numbers with names; the learned changes."""
     assert trial.whole.faults == (None, None) and np.asarray(trial.whole.alive).all(), trial.whole.faults
     steps = [stage.steps for stage in trial.algorithm.stages()]
     assert len(trial.seen) == sum(-(-n // EVERY) for n in steps)
+    for _, metrics in trial.seen:
+        assert all(value.shape == (2,) for value in metrics.values()), "metrics must be scalars"
+        assert all(name.count("/") == 1 for name in metrics), f"name metrics 'part/quantity', not {sorted(metrics)}"
     first, last = trial.seen[0][0], trial.seen[-1][0]
     assert any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(first.states), jax.tree.leaves(last.states))), "nothing was learned"
 
@@ -200,7 +218,7 @@ def together_is_apart(trial: Trial) -> None:
     algos, keys = line_up(trial.runs)
     for i in range(len(trial.runs)):
         alone = Progress(0, 0, begin(algos, trial.data, keys), jnp.arange(len(trial.runs)) == i, trial.whole.faults)
-        pick = lambda now, i=i: jax.tree.map(lambda x: x[i], now.states)
+        pick = lambda now, i=i: unstack(now.states, 2)[i]
         same(pick(trial.train(resume=alone, every=100)), pick(trial.whole), "a run alone")
     for stage in range(len(trial.algorithm.stages()) if trial.compiled and trial.first else 0):
         chunks, reached = [now for now, _ in trial.seen if now.stage == stage], []
@@ -217,30 +235,41 @@ def a_broken_run_breaks_alone(trial: Trial) -> None:
         return
     assert out.faults[0] is None and np.asarray(out.alive).tolist() == [True, False]
     assert out.faults[1].step < EVERY and out.faults[1].quantity, out.faults
-    same(jax.tree.map(lambda x: x[0], out.states), jax.tree.map(lambda x: x[0], trial.whole.states), "the neighbour")
+    same(unstack(out.states, 2)[0], unstack(trial.whole.states, 2)[0], "the neighbour")
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(out.states) if jnp.issubdtype(x.dtype, jnp.inexact))
 
 
 def policies_act(trial: Trial) -> None:
     """A policy takes raw observations and answers with legal raw actions, alone, over environments and over runs; its saved copy too."""
     log = trial.episodes
-    policies = [log.policy(trial.algorithm.policy(state)) for state in unstack(trial.whole.states, 2)]
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *policies)
-    obs, reward = jnp.asarray(log.obs), jnp.zeros(log.steps)
-    start = lambda p: jax.tree.map(lambda x: jnp.broadcast_to(x, (log.steps, *jnp.shape(x))), p.start())
-    greedy = jax.jit(jax.vmap(lambda p: jax.vmap(lambda c, o, r: p.act(c, o, r)[0])(start(p), obs, reward)))
-    sampled = jax.jit(
-        jax.vmap(lambda p, k: jax.vmap(lambda c, o, r, k: p.act(c, o, r, key=k)[0])(start(p), obs, reward, k), in_axes=(0, None))
-    )
-    keys = jax.random.split(jax.random.key(0), log.steps)
-    for actions in (greedy(stacked), greedy(stacked), sampled(stacked, keys)):
+    for actions in (trial.acts["greedy"], trial.acts["drawn"]):
+        assert actions.shape == (2, *log.action.shape), f"two policies for {log.spec} at {log.steps} observations say {actions.shape}"
         legal(np.asarray(actions), log)
-    same(greedy(stacked), greedy(stacked), "the greedy action")
     with tempfile.TemporaryDirectory() as folder:
-        save_policy(Path(folder) / "policy.safetensors", policies[0])
+        save_policy(Path(folder) / "policy.safetensors", trial.policies[0])
         back = load_policy(Path(folder) / "policy.safetensors", trust=(type(trial.algorithm).__module__.split(".")[0],))
-    assert jax.tree.structure(back) == jax.tree.structure(policies[0])
-    same(greedy(jax.tree.map(lambda *x: jnp.stack(x), back, policies[1])), greedy(stacked), "the saved policy")
+    assert jax.tree.structure(back) == jax.tree.structure(trial.policies[0])
+    for again, what in ((trial.policies, "the greedy action"), ([back, trial.policies[1]], "the saved policy")):
+        same(asked(again, log)["greedy"], trial.acts["greedy"], what)
+
+
+def asked(policies: list[Policy], log: Episodes) -> dict:
+    """What each of them does at the observations of the log, in one program; each (policies, steps, ...).
+
+    `greedy` and `drawn`; if the log has masks `allowed`, greedy among what they allow, and the probabilities `probs` (None: it has none).
+    """
+    keys = jax.random.split(jax.random.key(0), log.steps)
+    return _asked(jax.tree.map(lambda *x: np.stack(x), *jax.device_get(policies)), jnp.asarray(log.obs), log.mask, keys)
+
+
+@jax.jit
+def _asked(policies, obs, masks, keys):
+    def at(policy, obs, mask, key):
+        act = lambda **how: policy.act(policy.start(), obs, jnp.float32(0), **how)[0]
+        told = {} if mask is None else dict(allowed=act(mask=mask), probs=policy(obs, mask).probs() if isinstance(policy, Markov) else None)
+        return dict(greedy=act(), drawn=act(key=key), **told)
+
+    return jax.vmap(lambda policy: jax.vmap(lambda *row: at(policy, *row))(obs, masks, keys))(policies)
 
 
 def legal(actions: np.ndarray, log: Episodes) -> None:
@@ -259,12 +288,10 @@ def masks_are_respected(trial: Trial) -> None:
     if isinstance(trial.episodes.spec.action, Box):
         return
     log = trial.episodes
-    policy = log.policy(trial.algorithm.policy(unstack(trial.whole.states, 2)[0]))
-    if isinstance(policy, Markov):
-        assert (np.asarray(policy(jnp.asarray(log.obs), jnp.asarray(log.mask)).probs())[~log.mask] == 0).all()
-    act = jax.jit(jax.vmap(lambda o, m: policy.act(policy.start(), o, jnp.float32(0), mask=m)[0]))
-    action = act(jnp.asarray(log.obs), jnp.asarray(log.mask))
-    assert np.take_along_axis(log.mask, columns_of(np.asarray(action)), axis=1).all()
+    if trial.acts["probs"] is not None:
+        assert (np.asarray(trial.acts["probs"])[:, ~log.mask] == 0).all()
+    for action in np.asarray(trial.acts["allowed"]):
+        assert np.take_along_axis(log.mask, columns_of(action), axis=1).all()
 
 
 def degenerate_data_do_not_break_it(trial: Trial) -> None:

@@ -13,7 +13,7 @@ from topstitch.algos import ALGORITHMS, find
 from topstitch.core import Discrete
 from topstitch.data import BadData, Episodes
 from topstitch.data.trajectories import trajectories
-from topstitch.loop import one_step
+from topstitch.loop import begin, line_up, one_step, unstack
 from topstitch.ope.fqe import FQE, ask
 from topstitch.ope.model import learned_worlds, tabular
 from topstitch.ope.table import of, table
@@ -47,7 +47,8 @@ def test_steps_of_two_units_are_steps_of_one_whose_discount_is_squared(name):
     algorithm = FQE(hidden=(4,), batch_size=8, steps=5) if name == "fqe" else small(name)
     prepared = lambda rule, log: judged(log) if name == "fqe" else rule.prepare(log)
     log, key = tiny(algorithm.actions[0], obs=algorithm.observations[0]), jax.random.key(0)
-    state = algorithm.init(prepared(algorithm, lasting(log, 1)), key=key)
+    algos, keys = line_up([(algorithm, 0)])
+    [state] = unstack(begin(algos, prepared(algorithm, lasting(log, 1)), keys), 1)
 
     def learned(step, discount, duration):
         rule, now = dataclasses.replace(algorithm, discount=discount), state

@@ -307,16 +307,16 @@ def test_no_label_is_believed_from_afar_and_then_ccil_is_cloning():
     log, how = path(4), dict(batch_size=16, lr=1e-2, steps=5, hidden=(8,))
     this, that = ts.CCIL(threshold=0.0, model_hidden=(8,), model_steps=3, **how), ts.BC(head="deterministic", **how)
     data, key = log.transitions(), jax.random.key(1)
-    start = that.init(data, key=key)
-    put = lambda state: eqx.tree_at(lambda s: s.actor, state, start)
+    start, own = (jax.jit(algorithm.init)(data, key=key) for algorithm in (that, this))
+    own = eqx.tree_at(lambda s: s.actor, own, start)
 
+    @jax.jit
     def run(algorithm, state):
         stage = algorithm.stages()[-1]
         step = lambda i, s: one_step(stage, s, data, i, stage_key(key, stage))[0]
-        return jax.jit(lambda s: jax.lax.fori_loop(0, 5, step, s))(state)
+        return jax.lax.fori_loop(0, 5, step, state)
 
-    clone, cautious = run(that, start), run(this, put(this.init(data, key=key))).actor
-    trusting = run(dataclasses.replace(this, threshold=9.0), put(this.init(data, key=key))).actor
+    clone, cautious, trusting = run(that, start), run(this, own).actor, run(dataclasses.replace(this, threshold=9.0), own).actor
     near = lambda a, b: all(np.allclose(x, y, rtol=1e-4, atol=1e-6) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
     assert near(clone, cautious) and not near(clone, trusting)
 

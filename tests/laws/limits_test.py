@@ -116,12 +116,11 @@ def test_limits(name):
 def test_double_q_learning_lets_the_online_net_choose_and_the_target_net_value(double):
     log = tiny(Discrete, masks=True)
     data, algorithm = log.transitions(), ts.DQN(double=double, **NETS)
-    state = algorithm.init(data, key=jax.random.key(0))
-    other = algorithm.init(data, key=jax.random.key(1)).target
-    state = eqx.tree_at(lambda s: s.target, state, other)  # so that the two nets disagree
+    state, other = (begin(algorithm, data, jax.random.key(i)) for i in range(2))
+    state = eqx.tree_at(lambda s: s.target, state, other.target)  # so that the two nets disagree
     rows = data.rows()
     _, metrics = jax.jit(algorithm.update)(state, rows, step=jnp.int32(0), key=jax.random.key(0))
-    online, target = (np.asarray(q.every(rows.next_obs)[0]) for q in (state.critic.model, other))
+    online, target = (np.asarray(q.every(rows.next_obs)[0]) for q in (state.critic.model, state.target))
     choice = np.where(log.next_mask, online if double else target, -np.inf).argmax(axis=1)
     goal = log.reward + 0.99 * ~log.terminal * target[np.arange(log.steps), choice]
     np.testing.assert_allclose(metrics["critic/target"], goal.mean(), rtol=1e-5)

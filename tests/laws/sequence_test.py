@@ -155,7 +155,7 @@ TT = TrajectoryTransformer(hidden=(8,), batch_size=8, steps=4, context=2, window
 @pytest.mark.parametrize("algorithm", [DT, TT], ids=["dt", "tt"])
 def test_padding_is_not_seen(algorithm):
     data = algorithm.prepare(tiny(Box))
-    state = algorithm.init(data, key=jax.random.key(0))
+    state = jax.jit(algorithm.init)(data, key=jax.random.key(0))
     batch = data.draw(32, key=jax.random.key(1))
     ended = (batch.terminal * batch.mask).max(axis=1) > 0
     assert ((batch.mask.sum(axis=1) < 4) & ended).any() and ((batch.mask.sum(axis=1) < 4) & ~ended).any()
@@ -180,7 +180,7 @@ def test_acting_sees_what_training_saw(action, scaled):
         shift, scale = np.asarray(2, np.float32), np.asarray(4, np.float32)
         log = log.viewed(eqx.tree_at(lambda v: v.reward, log.view, type(log.view.obs)(shift, scale), is_leaf=lambda x: x is None))
     data = DT.prepare(log)
-    state = DT.init(data, key=jax.random.key(0))
+    state = jax.jit(DT.init)(data, key=jax.random.key(0))
     assert float(state.best) == float(log.to_go()[0])
     policy, rows = DT.policy(state), data.flat.all
     remember, carry = jax.jit(lambda c, o, r: policy.remember(c, o, r)), policy.start()
@@ -199,7 +199,7 @@ def test_acting_sees_what_training_saw(action, scaled):
 def test_a_planner_remembers_the_steps_that_training_saw():
     log = tiny(Box, kind="one_episode")
     data = TT.prepare(log)
-    state = TT.init(data, key=jax.random.key(0))
+    state = jax.jit(TT.init)(data, key=jax.random.key(0))
     policy, rows = dataclasses.replace(TT, context=3).policy(state), data.flat.all
     tokens = np.asarray(state.bins.tokens(nets.columns(rows.obs, rows.action, rows.reward, data.to_go)))
     carry = policy.start()
@@ -298,7 +298,7 @@ def test_a_saved_policy_is_evaluated_with_its_memory(algorithm, tmp_path):
             return np.full(3, self.t, np.float32), float(action.sum()), self.t == 6, False, {}
 
     log = tiny(Box)
-    policy = log.policy(algorithm.policy(algorithm.init(algorithm.prepare(log), key=jax.random.key(0))))
+    policy = log.policy(algorithm.policy(jax.jit(algorithm.init)(algorithm.prepare(log), key=jax.random.key(0))))
     save_policy(tmp_path / "policy.safetensors", policy)
     back = load_policy(tmp_path / "policy.safetensors")
     seen = evaluate([policy, back], Walk, episodes=3, lanes=2)
