@@ -156,6 +156,8 @@ def store_at(path, content: bytes):
 
 def test_a_folder_of_runs_is_its_first_policy(tmp_path, saved):
     refused(tmp_path, match="holds no policy")
+    (tmp_path / "study.json").write_text("{}")
+    refused(tmp_path, match="chose no policy; its page says why")
     (tmp_path / "policy").mkdir()
     for name in ("0", "10", "2"):
         (tmp_path / "policy" / f"{name}.safetensors").write_bytes(saved["policy"])

@@ -100,11 +100,13 @@ def save_policy(path: str | os.PathLike, policy: Policy, about: dict | None = No
 
 
 def find_policy(path: str | os.PathLike) -> Path:
-    """The file of a policy: itself, or the first in the folder of a run."""
+    """The file of a policy: itself, or the first in the folder of runs, or the one that a study chose."""
     path = Path(path)
     if not path.is_dir():
         return path
     found = sorted((path / "policy").glob("*.safetensors"), key=lambda p: (len(p.name), p.name))
+    if not found and (path / "study.json").is_file():
+        raise BadFile(f"The study {path} chose no policy; its page says why. Those that it trained are the folders in {path / 'runs'}.")
     if not found:
         first = path / "policy" / "0.safetensors"
         raise BadFile(f"The folder {path} holds no policy: expected {first}. Has the run been trained to its end?")
