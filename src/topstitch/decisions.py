@@ -69,7 +69,7 @@ def decide(
     def fail(column: str, row: int, text: str):
         raise BadData(f"{part.name}: column {column!r}, {part.place(int(place[row]))}: {text}")
 
-    place, episode = _in_order(frame, codec, part.name)
+    place, episode = _in_order(frame, codec)
     ordered = frame[place]
     obs, _ = codec.observe(ordered, fail, episode)
     allowed = codec.allowed(ordered, fail)
@@ -121,7 +121,7 @@ def codec_of(path: str | os.PathLike) -> Codec:
         raise BadFile(f"{path} has a codec that this version of topstitch cannot read ({error!r}).") from None
 
 
-def _in_order(frame: pl.DataFrame, codec: Codec, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _in_order(frame: pl.DataFrame, codec: Codec) -> tuple[np.ndarray, np.ndarray]:
     """(row numbers by episode and time, the number of the episode of each). Rows are episodes of their own where nothing tells."""
     from .data.cells import dated, parsed, words
 

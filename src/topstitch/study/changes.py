@@ -73,7 +73,7 @@ def _changes(policy, log, logger, discount, features, seed, empty) -> dict:
     numbered = isinstance(log.spec.obs, Discrete)
     known = _features(log, before, discount) if features is None or not numbered else Features(features.names, features.x[log.obs])
     tree = _tree(known, labels, log, numbered, seed) if known is not None else None
-    groups = _groups(log, before, after, moved, tree, known, discount)
+    groups = _groups(before, after, moved, tree, known)
     return empty | {
         "actions": overall, "same": None if same is None else float(same.mean()), "groups": groups,
         "states": _states(log, before, after, moved, known, names) if numbered and same is not None else [], "tree": tree, "refused": None,
@@ -134,7 +134,7 @@ def _states(log: Episodes, before, after, moved, known: Features | None, names: 
     return told
 
 
-def _groups(log: Episodes, before, after, moved, tree: dict | None, known: Features | None, discount: float) -> list[dict]:
+def _groups(before, after, moved, tree: dict | None, known: Features | None) -> list[dict]:
     """Thirds of the decisions: by what was earned from there on in such states, and by the columns that the tree asks."""
     columns = (
         []

@@ -119,7 +119,7 @@ class Asked(NamedTuple):
     why: str = ""
 
 
-def advised(log: Episodes, advice: Mapping[str, Any]) -> dict[str, Asked]:
+def advised(advice: Mapping[str, Any]) -> dict[str, Asked]:
     """What `study.advice` asks for, at most `MOST_UPDATES` updates each."""
     tuples = lambda settings: {name: tuple(x) if isinstance(x, list) else x for name, x in settings.items()}
     return {

@@ -106,14 +106,14 @@ def study(
         found = Found(refused("", margin)._replace(verdict=verdict(stopped), numbers=stopped))
     else:
         advice = keep("advice", lambda: advise(log, findings=looked).plain())
-        panel = panel or usual(log, seeds=seeds, updates=updates, discount=plan.discount, asked=advised(log, advice))
+        panel = panel or usual(log, seeds=seeds, updates=updates, discount=plan.discount, asked=advised(advice))
         found = learned(log, parts, out, plan, panel, margin=margin, cautions=cautions, truth=truth, tell=tell, progress=progress)
     tell("Describing")
     description = keep("data", lambda: describe(log, seed=plan.seed, discount=plan.discount))
     unit, best, judged = Unit(kind_of(log, plan)), found.chosen, found.judged
     name = None if best is None else best.id
     told: dict[str, Any] = heading(log, plan, unit, truth is not None) | {
-        "verdict": saying.verdict(judged, unit, plan, margin_from, name, found.exact),
+        "verdict": saying.verdict(judged, unit, margin_from, name, found.exact),
         "data": sections.data(log, parts, plan, description),
         "checks": sections.checks(looked, accepted),
         "coverage": None, "practice": None, "policies": None, "estimates": None, "choice": None, "changes": None,
@@ -131,9 +131,9 @@ def study(
         }  # fmt: skip
     if found.made:
         told |= {
-            "policies": sections.policies(found.made, found.exact, None if advice is None else list(advised(log, advice)), safe(log)),
+            "policies": sections.policies(found.made, found.exact, None if advice is None else list(advised(advice)), safe(log)),
             "estimates": sections.estimates(judged, found.made, name, found.exact),
-            "choice": sections.choice(judged.choice, judged.tested, plan),
+            "choice": sections.choice(judged.choice, judged.tested),
         }  # fmt: skip
     if best is not None:
         save_policy(

@@ -70,7 +70,7 @@ def reasons(found: Verdict, x: Numbers, unit: Unit, unbounded: str | None) -> li
     return first + [{"code": code, "text": LACKS[code][0].upper() + LACKS[code][1:] + "."} for code in found.also]
 
 
-def verdict(judged: Judged, unit: Unit, plan: Plan, margin_from: str, chosen: str | None, exact: Mapping[str, float]) -> dict:
+def verdict(judged: Judged, unit: Unit, margin_from: str, chosen: str | None, exact: Mapping[str, float]) -> dict:
     x, found = judged.numbers, judged.verdict
     out: dict[str, Any] = dict.fromkeys(
         ("value", "practice", "gain", "control", "net", "placebo", "bound", "effective", "episodes", "settle", "exact")

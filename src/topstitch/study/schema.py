@@ -128,5 +128,4 @@ STATES = ("ok", "note", "warn", "caps", "critical")
 "How a link held: in order; a remark; a warning; it caps the verdict; it ended the study."
 
 SEVERITIES = ("critical", "caution", "warning", "note")
-SPLITS = ("train", "selection", "evaluation")
 ROLES = ("candidate", "copy", "control")

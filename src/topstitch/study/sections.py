@@ -229,7 +229,7 @@ def others(best: Evidence, on: Bench) -> list[dict]:
             for name, (what, how) in known.items()]  # fmt: skip
 
 
-def choice(found: Choice | None, tested: Sequence[Tested] | None, plan: Plan) -> dict:
+def choice(found: Choice | None, tested: Sequence[Tested] | None) -> dict:
     how = (f"the greatest lower end ({100 * LIKELY:.0f} %, one-sided) of the gain over the control, as it would be on as many episodes as judge, among policies "
            f"under which those would be worth {ENOUGH:.0f} or more")  # fmt: skip
     out: dict[str, Any] = {

@@ -291,7 +291,7 @@ class Steps:
             names = acts[NAME].gather(heads)
             log["ids"] = names.cast(pl.Int64).to_numpy() if self.whole_ids else np.asarray(names.to_list(), dtype=str)
         info = {
-            "logger" if name == rules.logger else name: self.plain(self.info(name, acts), acts)
+            "logger" if name == rules.logger else name: plain(self.info(name, acts))
             for name in (*rules.info, *([rules.logger] if rules.logger else []))
         }
         space = codec.action[0].kind
@@ -354,9 +354,6 @@ class Steps:
             return words(frame[name], fail).fill_null("")
         return self.constant(cells, "info")
 
-    def plain(self, cells: pl.Series, frame: pl.DataFrame) -> np.ndarray:
-        return np.asarray(cells.to_list(), dtype=str) if cells.dtype == pl.String else cells.to_numpy()
-
     # account --------------------------------------------------------------------------------------------------------
 
     def tally(self, counter: Counter, rule: tuple, frame: pl.DataFrame) -> None:
@@ -395,6 +392,11 @@ def typed(facts: Facts) -> Type | None:
     """What a formula sees in a column."""
     kinds: dict[str, Type] = {"whole": "number", "number": "number", "flag": "flag", "text": "text", "nothing": "number"}
     return kinds.get(facts.holds)
+
+
+def plain(cells: pl.Series) -> np.ndarray:
+    """A column to be kept as it is: texts as such, all else as numbers."""
+    return np.asarray(cells.to_list(), dtype=str) if cells.dtype == pl.String else cells.to_numpy()
 
 
 def unit_of(rules: Rules, dates: bool, name: str) -> float | None:
