@@ -1,4 +1,9 @@
-"""topstitch: from logged decisions to a policy that can be trusted."""
+"""topstitch: from logged decisions to a policy that can be trusted.
+
+A log is made by `read`, `read_table`, `import_table` or `Episodes.of`, policies are learned from it by `train`, and judged by `ope.estimate` (a log)
+or `evaluate` (an environment). Each algorithm is a class whose fields are its hyperparameters, as in `train(IQL(beta=10.0), log)`; `ALGORITHMS` has
+their names. `load_policy` brings back what `save_policy`, or a folder of runs, keeps. On the command line: `topstitch --help`.
+"""
 
 import importlib
 from typing import TYPE_CHECKING
