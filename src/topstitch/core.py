@@ -114,6 +114,11 @@ class Mean(NamedTuple):
 Metrics = dict[str, Float[Array, ""] | Mean]
 
 
+def as_it_is(state, data, **_):
+    """The `refresh` and the `finish` of a stage that has none."""
+    return state
+
+
 class Stage(NamedTuple):
     """A phase of learning. The loop calls, at each step, `refresh`, then `sample`, then `update`; at the end `finish`.
 
@@ -126,8 +131,8 @@ class Stage(NamedTuple):
     steps: int
     update: Callable  # (state, batch, *, step, key) -> (state, metrics)
     sample: Callable  # (state, data, *, key) -> batch
-    refresh: Callable = lambda state, data, *, step, key: state
-    finish: Callable = lambda state, data, *, key: state
+    refresh: Callable = as_it_is  # (state, data, *, step, key) -> state
+    finish: Callable = as_it_is  # (state, data, *, key) -> state
     compiled: bool = True
 
 

@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .core import Algorithm, Mean
+from .core import Algorithm, Mean, as_it_is
 from .data import Episodes
 
 CEILING = 1e12
 "The absolute value of a metric above which a run counts as diverged."
+LARGE = 4096
+"Numbers from which on a part of a state is looked at as a whole for those that are not finite."
 
 
 class Fault(NamedTuple):
@@ -94,8 +96,9 @@ def train(
                 if halt is not None:
                     alive = spread(alive & ~jnp.concatenate([jnp.asarray(halt), jnp.zeros(idle, bool)]))
                     now = now._replace(alive=alive[:n])
-        end = finish if stage.compiled else finish_on_host
-        states = spread(end(algos, states, alive, data, keys, index=index))
+        if stage.finish is not as_it_is:
+            end = finish if stage.compiled else finish_on_host
+            states = spread(end(algos, states, alive, data, keys, index=index))
         now = Progress(index + 1, 0, trim(states), now.alive, now.faults)
     return now
 
@@ -132,7 +135,8 @@ def advance(algos, states, alive, data, keys, start, length, ceiling, *, index: 
         after, total, broken = jax.lax.fori_loop(start, start + length, body, (state, zeros, (jnp.int32(-1), jnp.int32(-1))))
         step, what = first(broken, start + length - 1, sound(jax.tree.leaves(after), jnp.inf), offset=len(total))
         alive = alive & (step < 0)
-        return jax.lax.cond(alive, lambda: after, lambda: state), alive, (step, what), total
+        kept = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, state)
+        return kept, alive, (step, what), total
 
     def on_device(algos, states, alive, keys, data, start, length, ceiling):
         if together == "vmap":  # one trip count for all, so the loop and every `cond` on the step stay unbatched
@@ -222,12 +226,16 @@ def totals(metrics):
 
 
 def sound(parts, ceiling):
-    """For every number of `parts` in turn, whether it is finite and below `ceiling`. Only numbers with a fraction can fail, and are looked at.
+    """Whether numbers are finite and below `ceiling`: each one of those in small parts, then each large part. Only fractions can fail.
 
-    They are laid end to end: a program that looks at each of the hundreds of parts of a state by itself takes a fifth longer to compile.
+    Small parts are laid end to end: a program that looks at each of the hundreds that a state has takes a fifth longer to compile. Large ones
+    would be copied for that.
     """
-    flat = [part.ravel() for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)]
-    return jnp.abs(jnp.concatenate(flat)) < ceiling if flat else jnp.ones(1, bool)
+    real = [part for part in parts if jnp.issubdtype(part.dtype, jnp.inexact)]
+    small = [part.ravel() for part in real if part.size < LARGE]
+    fine = [jnp.abs(jnp.concatenate(small)) < ceiling] if small else []
+    fine += [(jnp.abs(part) < ceiling).all()[None] for part in real if part.size >= LARGE]
+    return jnp.concatenate(fine) if fine else jnp.ones(1, bool)
 
 
 def first(broken, step, fine, offset=0):
@@ -242,10 +250,12 @@ def read_faults(broken, sums, states, stage: str):
     steps, whats = np.asarray(broken[0]), np.asarray(broken[1])
     if (steps < 0).all():
         return [None] * len(steps)
-    parts = [("state" + jax.tree_util.keystr(path), x) for path, x in jax.tree_util.tree_flatten_with_path(states)[0]]
-    parts = [(name, x) for name, x in parts if jnp.issubdtype(x.dtype, jnp.inexact)]
+    parts = [
+        ("state" + jax.tree_util.keystr(path), x.size // len(x), x.dtype) for path, x in jax.tree_util.tree_flatten_with_path(states)[0]
+    ]
+    parts = sorted(((name, size) for name, size, kind in parts if jnp.issubdtype(kind, jnp.inexact)), key=lambda part: part[1] >= LARGE)
     names = [*sorted(sums), *(name for name, _ in parts)]
-    ends = np.cumsum([*(1 for _ in sums), *(x[0].size for _, x in parts)])
+    ends = np.cumsum([*(1 for _ in sums), *(size if size < LARGE else 1 for _, size in parts)])
     return [Fault(stage, int(step), names[np.searchsorted(ends, what, "right")]) if step >= 0 else None for step, what in zip(steps, whats)]
 
 
