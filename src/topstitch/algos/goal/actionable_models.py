@@ -8,11 +8,14 @@ A goal is a later observation of the episode, or, for the share `random`, any of
 $\max_a \bar Q$ of where it ended instead of 0. That is the chaining; without random goals there is none. It acts by $\operatorname{argmax}_a Q$.
 
 The negatives press what was seldom done, towards y times its share of what was done and pressed there: in a log of random actions that is one more
-discount, and `alpha` should be small.
+discount, and `alpha` should be small. Where episodes are long, a goal drawn uniformly from what follows is hardly ever the next observation, so that
+next to nothing is learned of arriving: give a share of `value_goals` to the `current` observation, which is its own goal. Both were measured
+(docs/goals.md).
 
 Chebotar, Hausman, Lu, Xiao, Kalashnikov, Varley, Irpan, Eysenbach, Julian, Finn and Levine, *Actionable Models: unsupervised offline reinforcement
 learning of robotic skills*, ICML 2021, https://arxiv.org/abs/2104.07749. There is no authors' code that we know of, and of the paper itself only the abstract and
-reviews could be read when this was written: the equations are as we know them, sizes and rates those of the methods beside it. Differs from the paper in:
+reviews could be read when this was written: the equations are as we know them (that of the negatives agrees with how Yang et al. 2023 draw theirs,
+https://github.com/YangRui2015/GOAT), sizes and rates those of the methods beside it. Differs from the paper in:
 vectors, not camera pictures; uniform draws stand for all vectors, where the paper searches by the cross-entropy method; the mean over negatives is taken
 by their weights rather than by one draw; a choice that was logged is never its own negative.
 """
