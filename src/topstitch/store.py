@@ -106,7 +106,7 @@ def find_policy(path: str | os.PathLike) -> Path:
         return path
     found = sorted((path / "policy").glob("*.safetensors"), key=lambda p: (len(p.name), p.name))
     if not found and (path / "study.json").is_file():
-        raise BadFile(f"The study {path} chose no policy; its page says why. Those that it trained are the folders in {path / 'runs'}.")
+        raise BadFile(f"The study in {path} chose no policy; its page says why. Those that it trained are the folders in {path / 'runs'}.")
     if not found:
         first = path / "policy" / "0.safetensors"
         raise BadFile(f"The folder {path} holds no policy: expected {first}. Has the run been trained to its end?")

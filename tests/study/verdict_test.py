@@ -101,6 +101,7 @@ def test_any_numbers_have_a_word_and_words_keep_their_promises(x):
     for kind in ("share", "return"):
         said = reasons(found, x, Unit(kind), None)
         assert said[0]["code"] == found.code and all(one["text"] for one in said)
+        assert found.code != "refused" or said[0]["text"] == "No"  # what was said, and no question before it
         assert all(here(step.code, x, Unit(kind), None) for step in RULE)
 
 

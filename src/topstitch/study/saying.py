@@ -60,14 +60,10 @@ def here(code: str, x: Numbers, unit: Unit, unbounded: str | None) -> str:
 
 def reasons(found: Verdict, x: Numbers, unit: Unit, unbounded: str | None) -> list[dict]:
     """What decided, then what else bears on it."""
-    step = next(step for step in RULE if step.code == found.code)
-    first = [
-        {
-            "code": found.code,
-            "text": f"{step.asks} {here(found.code, x, unit, unbounded)}" if found.code != "unsettled" else "The interval holds too much.",
-        }
-    ]
-    return first + [{"code": code, "text": LACKS[code][0].upper() + LACKS[code][1:] + "."} for code in found.also]
+    step, told = next(step for step in RULE if step.code == found.code), here(found.code, x, unit, unbounded)
+    text = {"unsettled": "The interval holds too much.", "refused": told[:1].upper() + told[1:]}.get(found.code, f"{step.asks} {told}")
+    more = [{"code": code, "text": LACKS[code][0].upper() + LACKS[code][1:] + "."} for code in found.also]
+    return [{"code": found.code, "text": text}, *more]
 
 
 def verdict(judged: Judged, unit: Unit, margin_from: str, chosen: str | None, exact: Mapping[str, float]) -> dict:
