@@ -14,7 +14,7 @@ import pytest
 import topstitch as ts
 from topstitch import testing
 from topstitch.core import Algorithm, Box, Markov, Paper, Stage, static
-from topstitch.loop import Progress, train, unstack
+from topstitch.loop import Progress, first, read_faults, sound, train, unstack
 from topstitch.nets import Delta
 
 NETS = dict(hidden=(4,), batch_size=4)
@@ -177,6 +177,14 @@ def test_a_fault_says_stage_step_and_quantity(hosted):
     broken = train([(Tally(hosted=hosted), 0), (Tally(hosted=hosted), 1)], LOG, every=2, resume=poisoned(seen[2]))
     assert broken.faults[1] is None and broken.faults[0].stage == "follow" and broken.faults[0].step == 0
     assert broken.faults[0].quantity == "tally/mean"
+
+
+@pytest.mark.parametrize("which", ["large", "small", "thin"])
+def test_the_part_that_broke_is_named(which):
+    states = {"large": jnp.zeros((1, 5000)), "count": jnp.zeros(1, jnp.int32), "small": jnp.zeros((1, 3)), "thin": jnp.zeros((1, 2))}
+    states[which] = states[which].at[0, -1].set(jnp.inf)
+    step, what = first((jnp.int32(-1), jnp.int32(-1)), 4, sound([x[0] for x in jax.tree.leaves(states)], jnp.inf))
+    assert read_faults((step[None], what[None]), {}, states, "learn") == [("learn", 4, f"state['{which}']")]
 
 
 def poisoned(now: Progress) -> Progress:
