@@ -224,7 +224,7 @@ def raw(action: type, size: int = 3, actions: int = 4, width: int = 2):
     from topstitch import BC
 
     algorithm = BC(hidden=(8,), batch_size=4, steps=1)
-    return log.policy(algorithm.policy(algorithm.init(algorithm.prepare(log), key=jax.random.key(0))))
+    return log.policy(algorithm.policy(jax.jit(algorithm.init)(algorithm.prepare(log), key=jax.random.key(0))))
 
 
 @pytest.mark.parametrize(

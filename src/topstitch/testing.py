@@ -259,7 +259,7 @@ def asked(policies: list[Policy], log: Episodes) -> dict:
     `greedy` and `drawn`; if the log has masks `allowed`, greedy among what they allow, and the probabilities `probs` (None: it has none).
     """
     keys = jax.random.split(jax.random.key(0), log.steps)
-    return _asked(jax.tree.map(lambda *x: np.stack(x), *jax.device_get(policies)), jnp.asarray(log.obs), log.mask, keys)
+    return _asked(jax.tree.map(lambda *x: np.stack(x), *jax.device_get(policies)), log.obs, log.mask, keys)
 
 
 @jax.jit

@@ -106,11 +106,11 @@ def test_a_forest_answers_as_scikit_learn_does():
         nodes = nets.Forest.nodes(300, least)
         assert max(tree.tree_.node_count for tree in fitted.estimators_) <= nodes
         forest = nets.Forest.of(fitted, nodes)
-        np.testing.assert_allclose(jax.jit(lambda f, x: f(x))(forest, x), fitted.predict(x), atol=1e-5)
+        np.testing.assert_allclose(jax.jit(nets.Forest.__call__)(forest, x), fitted.predict(x), atol=1e-5)
         cut = np.asarray(forest.threshold)[np.asarray(forest.left) != np.arange(nodes)]  # rows that lie on a threshold
         edge = np.repeat(cut[:50, None], 4, axis=1).astype("f4")
         if len(edge):
-            np.testing.assert_allclose(jax.jit(lambda f, x: f(x))(forest, edge), fitted.predict(edge), atol=1e-5)
+            np.testing.assert_allclose(jax.jit(nets.Forest.__call__)(forest, edge), fitted.predict(edge), atol=1e-5)
 
 
 def test_fitted_q_iteration_with_full_trees_is_value_iteration(covered):

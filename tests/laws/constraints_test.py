@@ -279,7 +279,7 @@ def settled(algorithm, log):
     """Its state when it has learned all that the log says, given how often each action was taken as its model of behaviour."""
     rows = algorithm.prepare(log)
     data = Whole(rows.all, rows.view, rows.spec)
-    state = algorithm.init(data, key=jax.random.key(0))
+    state = begin(algorithm, data, jax.random.key(0))
     if not isinstance(algorithm, ts.DiscreteBCQ):
         layer = lambda s: s.behaviour.model.net.layers[0]
         given = jnp.log(behaviour_of(empirical(log)))

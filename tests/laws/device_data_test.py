@@ -100,12 +100,15 @@ def test_a_mixture_of_one_is_that_one(shares):
 # episodes are kept apart -----------------------------------------------------------------------------------------------------------
 
 
+draw = jax.jit(lambda windows, key: windows.draw(64, key=key))
+
+
 @SMALL
 @given(logs(), st.integers(0, 2**16))
 def test_windows_never_cross_an_episode(columns, seed):
     log = Episodes.of(**columns)
     length = 4
-    drawn = jax.jit(lambda w, k: w.draw(64, key=k))(log.windows(length), jax.random.key(seed))
+    drawn = draw(log.windows(length), jax.random.key(seed))
     row, mask, episode = np.asarray(drawn.obs[..., 0]).astype(int), np.asarray(drawn.mask), episode_of(log)
     assert (episode[row] == episode[row[:, :1]]).all()  # padding too
     first = row[:, 0]

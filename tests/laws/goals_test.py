@@ -123,7 +123,7 @@ def test_a_policy_is_told_raw_goals_and_keeps_them():
     log = tiny(Box)
     rule = ts.GCBC(hidden=(8,), batch_size=8, steps=1)
     data = rule.prepare(log)
-    policy = log.policy(rule.policy(rule.init(data, key=jax.random.key(0))))
+    policy = log.policy(rule.policy(jax.jit(rule.init)(data, key=jax.random.key(0))))
     obs, goal = jnp.asarray(log.obs[3]), log.obs[7]
     said = policy.towards(goal)(obs).mode()
     both = joined(data.flat.all.obs[3], data.flat.all.obs[7], data.spec.obs)
@@ -371,7 +371,7 @@ def test_actionable_models_rest_where_values_and_negatives_balance():
     data = rule.prepare(log)
     row, goal = (x.ravel() for x in np.meshgrid(np.arange(log.steps), [np.flatnonzero(log.obs == g)[0] for g in range(n)]))
     batch = data.towards(jnp.asarray(row), jnp.asarray(goal))
-    state = rule.init(data, key=jax.random.key(0))
+    state = jax.jit(rule.init)(data, key=jax.random.key(0))
     layer = lambda net: net.members.net.layers[0]
     put = lambda net, table: eqx.tree_at(lambda m: (layer(m).weight, layer(m).bias), net, (jnp.float32(table)[None], jnp.zeros((1, 4))))
 

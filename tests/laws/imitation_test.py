@@ -229,7 +229,7 @@ def test_the_discriminator_finds_the_ratio_of_densities():
     )
     expert_rows, own = (side(mean).transitions().rows() for mean in (0.5, -0.25))
     gail = ts.GAIL(penalty=0.0, hidden=(), lr=0.1)
-    state = gail.init(side(0.0).transitions(), key=jax.random.key(0))
+    state = jax.jit(gail.init)(side(0.0).transitions(), key=jax.random.key(0))
     step = lambda i, d: gail.discern(d, expert_rows, own, key=jax.random.fold_in(jax.random.key(1), i))[0]
     found = jax.jit(lambda d: jax.lax.fori_loop(0, 800, step, d))(state.discriminator)
     at = lambda a: float(found(jnp.int32(0), jnp.array([a / 3])))
@@ -325,5 +325,5 @@ def test_a_model_that_must_not_be_steep_is_not():
     log = path()
     flat, free = (learned(ts.CCIL(slope=s, penalty=p, **CORRECT), log) for s, p in ((0.01, 1e4), (2.0, 0.5)))
     x = jnp.concatenate([log.transitions().rows().obs, log.transitions().rows().action], axis=-1)[:50]
-    steep = lambda s: float(jnp.abs(jax.vmap(jax.jacfwd(lambda x: s.told.undo(s.dynamics(s.asked(x)))))(x)).mean())
+    steep = jax.jit(lambda s: jnp.abs(jax.vmap(jax.jacfwd(lambda x: s.told.undo(s.dynamics(s.asked(x)))))(x)).mean())
     assert steep(flat) < 0.3 * steep(free)

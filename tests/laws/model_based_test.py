@@ -325,12 +325,14 @@ def wander(share: float, n: int = 2000) -> Episodes:
     ).normalised()
 
 
+act = jax.jit(lambda policy, obs: policy(obs).mode())
+
+
 def learned(algorithm, log):
     """(the greedy policies as functions of arrays, the mean Q of what was drawn last), by seed."""
     metrics = {}
     out = train([(algorithm, seed) for seed in range(2)], log, every=500, listeners=[lambda now, m: metrics.update(m)])
     assert not any(out.faults), out.faults
-    act = jax.jit(lambda policy, obs: policy(obs).mode())
     policies = [log.policy(algorithm.policy(state)) for state in unstack(out.states, 2)]
     return [lambda obs, p=p: np.asarray(act(p, jnp.float32(obs))) for p in policies], np.asarray(metrics.get("critic/q", np.nan))
 

@@ -107,7 +107,10 @@ def main(argv: list[str]) -> int:
         from ..ope.behaviour import fit_behaviour
 
         print(f"estimating who made the log, from {data.steps:,} steps …", file=sys.stderr)
-        data = fit_behaviour(data).attached()
+        fitted = fit_behaviour(data)
+        for note in fitted.notes:
+            print(f"note: {note}", file=sys.stderr)
+        data = fitted.attached()
     out = options.out or f"runs/{name}"
     seen = data.normalised(obs=options.normalise, reward=options.normalise_reward)
     watch = []

@@ -318,8 +318,9 @@ class Episodes:
             if not keep.any():
                 raise BadData(f"{self.source}: no step is followed by another in its episode, so no next action is known.")
             columns = {name: None if x is None else x[keep] for name, x in columns.items()}
-        arrays = {name: None if x is None else jnp.asarray(x) for name, x in columns.items()}
-        return Transitions(Batch(**arrays), jax.tree.map(jnp.asarray, view), self.spec)
+        copies = jax.tree.map(np.array, (columns, view))
+        columns, view = jax.device_put(copies)  # `jnp.asarray` would compile a program for every shape
+        return Transitions(Batch(**columns), view, self.spec)
 
     def windows(self, length: int, *, discount: float = 1.0) -> Windows:
         """Stretches of `length` steps on the device, in unit scale, with the return to go at a discount."""

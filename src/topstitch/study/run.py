@@ -168,6 +168,8 @@ def learned(
     tell("Fitting practice, a copy of it" + ("" if recorded else ", and it without each of some groups of episodes"))
     try:
         logger = learn(train, rest, recorded=recorded, seed=plan.seed)
+        for note in logger.model.notes:
+            tell(f"note: {note}")
         selection = choosing(log, parts, logger, plan)
     except Refused as reason:
         return Found(refused(str(reason), margin, cautions))
