@@ -6,6 +6,8 @@ import tomllib
 
 import pytest
 
+from topstitch.store import load_policy, policy_about, save_policy
+
 ROWS = """stay,at,age,ward,lactate,dose,alive,cost
 a,2024-01-01 00:00,61,east,1.5,low,1,2
 a,2024-01-01 01:00,61,east,,high,1,3
@@ -123,6 +125,9 @@ def test_a_policy_decides_in_the_words_of_the_table(topstitch, ward):
     assert code == 0 and [row["stay"] for row in json.loads(out)] == ["x", "x", "@y"]
     code, out, _ = topstitch("decide", "runs", "--data", "new.csv")
     assert code == 0 and "dose" in out
+    save_policy(ward / "chosen.safetensors", load_policy("runs"), policy_about("runs") | {"study": "one"})
+    said = [topstitch("decide", "chosen.safetensors", "--data", "new.csv", *more)[2] for more in ((), ("--draw", "0"))]
+    assert "the study judged drawn ones" in said[0] and said[1] == ""
     (ward / "many.csv").write_text(new + "1.5,east,60,2024-05-01 01:00,z\n" * 30)
     drawn = [json.loads(topstitch("decide", "runs", "--data", "many.csv", "--json", "--draw", seed)[1]) for seed in "001"]
     assert drawn[0] == drawn[1] != drawn[2] and len({row["dose"] for row in drawn[0][3:]}) > 1

@@ -48,8 +48,11 @@ def main(argv: list[str]) -> int:
     start_jax()
     from ..decisions import decide, safe
     from ..disk import write_bytes
+    from ..store import policy_about
 
     decided = decide(options.run, options.data, draw=options.draw, separator=options.separator, encoding=options.encoding)
+    if options.draw is None and "study" in policy_about(options.run):
+        print("note: these are the likeliest decisions, and the study judged drawn ones. --draw SEED draws.", file=sys.stderr)
     if options.json:
         print(json.dumps(decided.to_dicts(), default=str))
     elif options.out is None:
