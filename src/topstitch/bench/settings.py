@@ -19,7 +19,7 @@ class Setting(NamedTuple):
     normalise: Literal["standard", "none"] | None = None
     reward: Literal["standard", "range", "none"] | None = None
     behaviour: Literal["column", "fit"] = "column"
-    "Where the probabilities of logged actions come from; \"fit\": they are estimated."
+    'Where the probabilities of logged actions come from; "fit": they are estimated.'
 
 
 SMALL = dict(hidden=(64, 64), lr=1e-3)
