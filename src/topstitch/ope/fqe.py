@@ -337,10 +337,10 @@ def tree_fqe(
 ) -> Belief:  # fmt: skip
     """Q as a forest of extremely randomised trees over pairs, fitted `iterations` times to its own one-step targets, in float64 targets.
 
-    Numbered states and actions are split by their numbers; of a `Box`, each iteration takes one drawn action a row. With `min_leaf` 1 and every pair that the policy meets logged, this is iterated
-    policy evaluation in the empirical world: what is left of the error is discount^iterations of it. The forest is that of Ernst et al. 2005,
-    https://jmlr.org/papers/v6/ernst05a.html; that its value may be evaluated rather than maximised, Le et al. 2019. `tell` hears after
-    each iteration how many there have been.
+    Numbered states and actions are split by their numbers; of a `Box`, each iteration takes one drawn action a row. With `min_leaf` 1 and every
+    pair that the policy meets logged, this is iterated policy evaluation in the empirical world, which begins with what the logger earned:
+    discount^iterations of that error is left. The forest is that of Ernst et al. 2005, https://jmlr.org/papers/v6/ernst05a.html; that its value
+    may be evaluated rather than maximised, Le et al. 2019. `tell` hears after each iteration how many there have been.
     """
     from sklearn.ensemble import ExtraTreesRegressor  # slow to import
 
@@ -351,7 +351,7 @@ def tree_fqe(
     x = np.concatenate([column(rows.obs), column(rows.action)], axis=1)
     after, back = np.unique(column(rows.next_obs), axis=0, return_inverse=True)
     reward, counts = log.reward.astype(np.float64), log.discount(discount) * ~log.terminal
-    goal = reward
+    goal = log.to_go(discount)  # what the logger earned is nearer to the truth than nothing is
     for i in range(iterations):
         forest = ExtraTreesRegressor(trees, min_samples_leaf=min_leaf, random_state=seed + i).fit(x, goal)
         if isinstance(spec.action, Discrete):
