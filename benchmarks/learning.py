@@ -84,7 +84,7 @@ Methods beyond the first twelve have been given the small tasks alone, with 1,00
 learn, not to rank them. `morel` on pendulum-replay believes -149 and falls; on the random log it swings up as all others that learn a world. Why was not looked
 into. Cloning by whatever density (`flow_bc`, `diffusion_bc`) of a random log acts at random, as it should. On MinAtar values are not settled after 10,000
 updates of 32 steps: only `crr` is above plain imitation, with 2,000, and what is said of the others there is said of that moment. Where an algorithm
-iterates over the whole log (`lspi`, `nfq`), its updates are these iterations.
+iterates over the whole log (`fqi`, `nfq`, `lspi`), its updates are these iterations.
 `percentile_bc` on pendulum-replay fails for a reason: the best
 tenth of the episodes are those that began upright (the cosine of the first angle is 0.97 in the mean, and in none of their steps the pendulum hangs), so it has never
 seen how to swing up. Where episodes begin differently, a return measures luck before skill. On CartPole, where all begin alike, it is far above plain cloning."""
