@@ -148,6 +148,10 @@ def test_a_table_in_parts_says_what_it_says_as_a_whole(topstitch, judged, here):
     assert [row["value"] for row in parts["estimates"]] == pytest.approx([row["value"] for row in whole["estimates"]], rel=1e-9)
     code, out, _ = topstitch("ope", *judged, "--estimators", "all", "--stream")
     assert code == 0 and "wpdis" in out and "refused" not in out
+    alone = pl.read_csv(here / "known.csv").with_columns(stay=pl.int_range(pl.len()), hour=0, died=1)
+    alone.write_parquet(here / "known.parquet")  # of decisions of one step too, nothing that needs values is asked for
+    code, out, _ = topstitch("ope", *judged, "--estimators", "all", "--stream")
+    assert code == 0 and "ips" in out and "refused" not in out
     code, _, err = topstitch("ope", *judged, "--stream", "--behaviour", "fit")
     assert code == 2 and "fitted to whole logs" in err
 

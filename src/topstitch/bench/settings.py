@@ -11,14 +11,14 @@ from . import icu_sepsis
 class Setting(NamedTuple):
     """The fields of an algorithm that differ from its class's defaults, and how it sees the data.
 
-    `normalise` and `reward` are `obs` and `reward` of `Episodes.normalised`; `None` leaves them as the family has them.
+    `normalise` and `reward` are `obs` and `reward` of `Episodes.normalised`; `None` leaves these, and `behaviour`, as the family has them.
     """
 
     fields: dict[str, Any]
     source: str
     normalise: Literal["standard", "none"] | None = None
     reward: Literal["standard", "range", "none"] | None = None
-    behaviour: Literal["column", "fit"] = "column"
+    behaviour: Literal["column", "fit"] | None = None
     'Where the probabilities of logged actions come from; "fit": they are estimated.'
 
 
@@ -355,7 +355,7 @@ def setting(task_family: str, task: str, algorithm: str) -> Setting:
     """What to run `algorithm` with on a task such as "hopper-medium-expert" (a version such as "-v2" at its end does not matter).
 
     Fields of the task go over those of the family; an algorithm without an entry is run with its class's defaults.
-    `normalise` and `reward` of the answer are never `None`. Raises `ValueError` where there is no such family or algorithm.
+    `normalise`, `reward` and `behaviour` of the answer are never `None`. Raises `ValueError` where there is no such family or algorithm.
     """
     families = [key for key in SETTINGS if "/" not in key]
     if task_family not in families:
@@ -367,6 +367,6 @@ def setting(task_family: str, task: str, algorithm: str) -> Setting:
     fields, normalise, reward, behaviour = {}, "standard", "none", "column"
     for entry in entries:
         fields, normalise, reward = fields | entry.fields, entry.normalise or normalise, entry.reward or reward
-        behaviour = entry.behaviour
+        behaviour = entry.behaviour or behaviour
     source = "; ".join(entry.source for entry in reversed(entries)) or "the class's defaults"
     return Setting(fields, source, normalise, reward, behaviour)

@@ -94,15 +94,15 @@ def main(argv: list[str]) -> int:
     weighing = not names or "state" in names or {*names} - {*UNWEIGHTED, *MARGINAL}
     if weighing and not options.stream and (options.behaviour == "fit" or (options.behaviour is None and log.log_prob is None)):
         behaviour = fitted_logger(policies, log, options.seed, say)
-    values = {
-        "forest": forest_by_folds(policies, discount, options.folds, options.seed),
-        ROLLED: functools.cache(lambda: worlds_of(log, options.seed)),
-    }
+    values = {}
+    if not options.stream:  # of a log in parts nothing is learned
+        values["forest"] = forest_by_folds(policies, discount, options.folds, options.seed)
+        values[ROLLED] = functools.cache(lambda: worlds_of(log, options.seed))
     if long:
         values |= dict.fromkeys(FITTED, fitted_by_folds(policies, discount, options.steps, options.folds, options.seed))
     found = ope.estimate(
         policies, log, names or "all", discount=discount, confidence=options.confidence, behaviour=behaviour, interval=options.interval,
-        reward_range=options.reward_range, seed=options.seed, values=values,
+        reward_range=options.reward_range, seed=options.seed, values=values or None,
     )  # fmt: skip
     out = Path(options.out or (options.runs[0] if len(options.runs) == 1 and Path(options.runs[0]).is_dir() else "ope"))
     text = found.to_json(out / "estimates.json")
